@@ -1,0 +1,93 @@
+"""Refusals of the gate. The surface gives each its HTTP status; the numbers are part of the contract."""
+
+from dragonfly.core.errors import DragonflyError
+from dragonfly.core.money import usd_text
+
+
+class InvalidKey(DragonflyError):
+    """Unknown, malformed, revoked or expired: one answer for all, so that nothing can be probed."""
+
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This API key is not valid. Copy the whole key (sk-df-…) again, or create a new one in the dashboard."
+        )
+
+
+class AccountUnverified(DragonflyError):
+    code = "account_unverified"
+
+    def __init__(self) -> None:
+        super().__init__("Verify the account's email address first: open the link in the verification mail.")
+
+
+class ModelNotFound(DragonflyError):
+    code = "model_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("This model is not offered here. GET /v1/models lists the models that are.")
+
+
+class ModelUnpriced(DragonflyError):
+    code = "model_unpriced"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This model has no price at the moment, so it is not served. Choose another from GET /v1/models."
+        )
+
+
+class ModelNotAllowed(DragonflyError):
+    code = "model_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This key may not call that model. Use an allowed model or change the key's model list."
+        )
+
+
+class InsufficientBalance(DragonflyError):
+    """402. `limit` says which purse is empty."""
+
+    code = "insufficient_balance"
+
+    def __init__(self, *, needed_nusd: int, available_nusd: int, limit: str) -> None:
+        assert limit in ("account", "key")
+        what = "the account's balance" if limit == "account" else "this key's spending limit"
+        remedy = "Top up the wallet" if limit == "account" else "Raise the key's limit"
+        super().__init__(
+            f"This request may cost up to {usd_text(needed_nusd)} USD and {what} has"
+            f" {usd_text(available_nusd)} USD available. {remedy}, or lower max_tokens."
+        )
+        self.needed_nusd = needed_nusd
+        self.available_nusd = available_nusd
+        self.limit = limit
+
+
+class RateLimited(DragonflyError):
+    """429. `what` is "requests" or "concurrency"."""
+
+    code = "rate_limited"
+
+    def __init__(self, *, what: str, limit: int, retry_after_s: float) -> None:
+        assert what in ("requests", "concurrency")
+        unit = "requests per minute" if what == "requests" else "requests at the same time"
+        super().__init__(
+            f"This key allows {limit} {unit}. Wait for the seconds in Retry-After, or raise the key's limit."
+        )
+        self.what = what
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(DragonflyError):
+    """503, never 401, 402 or 403: our own trouble is not the caller's fault."""
+
+    code = "store_unavailable"
+
+    def __init__(self, retry_after_s: float = 2.0) -> None:
+        super().__init__(
+            "The gateway cannot reach its database at the moment. Retry after the seconds in Retry-After."
+        )
+        self.retry_after_s = retry_after_s

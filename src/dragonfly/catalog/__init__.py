@@ -1,0 +1,1 @@
+"""Models, prices, channels: what is sold and for how much."""

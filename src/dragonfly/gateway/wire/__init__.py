@@ -1,0 +1,1 @@
+"""What stands in request and answer bodies of each inference surface."""

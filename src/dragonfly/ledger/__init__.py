@@ -1,0 +1,1 @@
+"""Append-only double entry in nano-USD."""

@@ -1,0 +1,1 @@
+"""Upstream providers: addresses, connections, dialects, and what their answers mean."""

@@ -1,0 +1,1 @@
+"""One row for each metered request, 90 days."""
