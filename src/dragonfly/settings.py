@@ -28,9 +28,7 @@ class ServerSettings(Section):
     port: int = Field(8080, ge=0, le=65_535, description="0 lets the system choose")
     workers: int = Field(1, ge=1, le=64)
     backlog: int = Field(2_048, ge=16, le=65_535)
-    public_url: str = Field(
-        "", description="Where customers reach this gateway, e.g. https://api.example.com"
-    )
+    public_url: str = Field("", description="Where customers reach this gateway, e.g. https://api.example.com")
     allowed_hosts: tuple[str, ...] = Field((), description="Accepted Host values; empty: any valid one")
     shutdown_s: PositiveSeconds = Field(30.0, description="How long running answers may finish on SIGTERM")
 
@@ -45,9 +43,7 @@ class LimitSettings(Section):
     head_s: PositiveSeconds = Field(10.0, description="From the first byte of a head to its last")
     body_s: PositiveSeconds = Field(60.0, description="From the end of the head to the end of the body")
     idle_s: PositiveSeconds = Field(75.0, description="A kept-alive connection without a request")
-    client_stall_s: PositiveSeconds = Field(
-        60.0, description="A reader that takes nothing for this long is gone"
-    )
+    client_stall_s: PositiveSeconds = Field(60.0, description="A reader that takes nothing for this long is gone")
     write_high_water_bytes: int = Field(32 * 1024, ge=4_096)
     event_bytes_max: int = Field(8 * MIB, ge=65_536, description="Largest single SSE event from upstream")
     answer_bytes_max: int = Field(64 * MIB, ge=65_536, description="Largest answer that is not streamed")
@@ -71,9 +67,7 @@ class UpstreamSettings(Section):
 class AdmissionSettings(Section):
     """Holds, leases, limits."""
 
-    lease_nusd: int = Field(
-        1_000_000_000, ge=1, description="Usual size of a lease; small balances lease less"
-    )
+    lease_nusd: int = Field(1_000_000_000, ge=1, description="Usual size of a lease; small balances lease less")
     lease_idle_s: PositiveSeconds = Field(30.0, description="An unused lease goes back after this long")
     heartbeat_s: PositiveSeconds = 2.0
     heartbeat_dead_s: PositiveSeconds = Field(15.0, description="A worker silent for this long is dead")
@@ -108,6 +102,4 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     catalog: CatalogSettings = CatalogSettings()
-    catalog_tables: dict[str, object] = Field(
-        default_factory=dict, description="[providers.*] and [[models]]"
-    )
+    catalog_tables: dict[str, object] = Field(default_factory=dict, description="[providers.*] and [[models]]")

@@ -42,9 +42,7 @@ class ModelNotAllowed(DragonflyError):
     code = "model_not_allowed"
 
     def __init__(self) -> None:
-        super().__init__(
-            "This key may not call that model. Use an allowed model or change the key's model list."
-        )
+        super().__init__("This key may not call that model. Use an allowed model or change the key's model list.")
 
 
 class InsufficientBalance(DragonflyError):
