@@ -1,0 +1,71 @@
+# What one types in this project. `make` alone explains itself.
+# Stamp files inside the virtual environment remember what is installed, so that a second run starts at once.
+
+VENV ?= .venv
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CODE := src tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format-check lint types layers bench bench-quick fmt clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## Try it: gateway, simulated provider, account, credit and key on PORT (8080)
+	@exec $(BIN)/dragonfly demo
+
+serve: $(VENV)/.installed ## Run the gateway from dragonfly.toml and the environment
+	@exec $(BIN)/dragonfly serve
+
+test: $(VENV)/.testable ## Install what the tests need and run them all
+	@$(BIN)/python -m pytest
+
+check: format-check lint types layers test ## All that a change must pass; what continuous integration runs
+
+format-check: $(VENV)/.checkable
+	@$(BIN)/ruff format --quiet --check $(CODE) || { echo "Some files are not formatted: make fmt"; exit 1; }
+
+lint: $(VENV)/.checkable ## Rules of ruff
+	@$(BIN)/ruff check --quiet $(CODE)
+
+types: $(VENV)/.checkable ## mypy, strict
+	@$(BIN)/mypy --no-error-summary
+
+layers: $(VENV)/.checkable ## The import ladder
+	@$(BIN)/lint-imports --no-cache --no-timings | tail -n 2
+
+bench: $(VENV)/.testable ## Measure against nginx and other gateways (about ten minutes)
+	@$(BIN)/python -m bench
+
+bench-quick: $(VENV)/.testable ## The same in about a minute
+	@$(BIN)/python -m bench --quick
+
+fmt: $(VENV)/.checkable ## Format and repair what can be repaired
+	@$(BIN)/ruff check --quiet --fix-only $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+clean: ## Remove the virtual environments, caches and the demo's data
+	@rm -rf $(VENV) .bench-venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Dragonfly needs Python 3.11 or newer. Install it, or name it: make PYTHON=/path/to/python3 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1' || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Dragonfly into $(VENV) …"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.testable: pyproject.toml $(VENV)/.installed
+	@echo "Installing what the tests need …"
+	@$(PIP) install --editable . --group test
+	@touch $@
+
+$(VENV)/.checkable: pyproject.toml $(VENV)/.testable
+	@echo "Installing what the checks need …"
+	@$(PIP) install --group lint
+	@touch $@
