@@ -26,6 +26,8 @@ class TokenUsage(NamedTuple):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     basis: Basis = Basis.UPSTREAM
+    cache_write_1h_tokens: int = 0
+    """The part of `cache_write_tokens` that the provider keeps for an hour, where it reports it apart."""
 
 
 NO_TOKENS = TokenUsage(0, 0, basis=Basis.NONE)
