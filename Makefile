@@ -35,7 +35,7 @@ types: $(VENV)/.checkable ## mypy, strict
 	@$(BIN)/mypy --no-error-summary
 
 layers: $(VENV)/.checkable ## The import ladder
-	@$(BIN)/lint-imports --no-cache --no-timings | tail -n 2
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(VENV)/.testable ## Measure against nginx and other gateways (about ten minutes)
 	@$(BIN)/python -m bench

@@ -5,12 +5,26 @@ file), then the TOML file (`DRAGONFLY_CONFIG`, else `dragonfly.toml` in the work
 defaults here. Everything wrong is reported at once.
 """
 
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from dragonfly.core.errors import DragonflyError
 
 MIB = 1024 * 1024
+PREFIX = "DRAGONFLY_"
+CONFIG_VARIABLE = "DRAGONFLY_CONFIG"
+CONFIG_DEFAULT = Path("dragonfly.toml")
+CONFIG_BYTES_MAX = 4 * MIB
+SECRET_BYTES_MAX = 64 * 1024
+CATALOG_TABLES = ("providers", "models")
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -93,6 +107,7 @@ class Settings(Section):
 
     data_dir: Path = Path("data")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir")
+    log_level: Literal["info", "warning", "error"] = "info"
     key_pepper: SecretStr = Field(
         SecretStr(""),
         description="Keys are stored hashed with it; empty: a file in data_dir, made at first start",
@@ -103,3 +118,192 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     catalog: CatalogSettings = CatalogSettings()
     catalog_tables: dict[str, object] = Field(default_factory=dict, description="[providers.*] and [[models]]")
+
+
+class SettingsInvalid(DragonflyError):
+    """Everything that is wrong with the settings, one sentence each; no sentence holds a value."""
+
+    code = "settings_invalid"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        assert problems, "an error about settings names at least one"
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Setting(NamedTuple):
+    """One name that can be set, with where it stands."""
+
+    path: tuple[str, ...]
+    """("server", "port")"""
+    field: FieldInfo
+
+    @property
+    def variable(self) -> str:
+        """DRAGONFLY_SERVER__PORT"""
+        return PREFIX + "__".join(self.path).upper()
+
+    @property
+    def is_secret(self) -> bool:
+        """May also be given as `…_FILE`, the name of a file that holds it."""
+        return self.field.annotation is SecretStr or self.path == ("database_url",)
+
+
+def all_settings(section: type[BaseModel] = Settings, parents: tuple[str, ...] = ()) -> Iterator[Setting]:
+    """Every setting in the order of this file; the catalogue's tables are not among them."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from all_settings(kind, (*parents, name))
+        elif name != "catalog_tables":
+            yield Setting((*parents, name), field)
+
+
+def load_settings(environ: Mapping[str, str], config: Path | None = None) -> Settings:
+    """The settings of this start, from `config` (else as in the module's text) and `environ`.
+
+    Raises SettingsInvalid with everything that is wrong. What is wrong inside the catalogue's tables is
+    the catalogue's to say.
+    """
+    problems: list[str] = []
+    values = _read_config(environ, config, problems)
+    tables = {name: values.pop(name) for name in CATALOG_TABLES if name in values}
+    if values.pop("catalog_tables", None) is not None:
+        problems.append("catalog_tables: no such setting. Write [providers.…] and [[models]] tables.")
+    _overlay_environment(values, environ, problems)
+    try:
+        settings = Settings.model_validate_json(json.dumps(values, default=_text_of_date), strict=True)
+    except ValidationError as invalid:
+        # `loc` and `type` come from our own models or name a setting; the input never leaves this block.
+        problems += [_sentence(error) for error in invalid.errors(include_url=False, include_input=False)]
+    if problems:
+        raise SettingsInvalid(tuple(dict.fromkeys(problems)))
+    return settings.model_copy(update={"catalog_tables": tables})
+
+
+def _read_config(environ: Mapping[str, str], config: Path | None, problems: list[str]) -> dict[str, object]:
+    """The TOML file as nested tables; {} when there is none or it cannot be read."""
+    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    path = named or CONFIG_DEFAULT
+    if named is None and not path.is_file():
+        return {}
+    try:
+        raw = _read_bounded(path, CONFIG_BYTES_MAX)
+        return tomllib.loads(raw.decode())
+    except OSError as failure:
+        problems.append(f"{path}: cannot be read ({failure.strerror}).")
+    except UnicodeDecodeError:
+        problems.append(f"{path}: is not UTF-8 text.")
+    except tomllib.TOMLDecodeError as failure:
+        place = re.search(r"at (line \d+, column \d+|end of document)", str(failure))
+        problems.append(f"{path}: is not valid TOML" + (f" at {place[1]}." if place else "."))
+    except ValueError:
+        problems.append(f"{path}: is larger than {CONFIG_BYTES_MAX} bytes.")
+    return {}
+
+
+def _read_bounded(path: Path, bytes_max: int) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(bytes_max + 1)
+    if len(raw) > bytes_max:
+        raise ValueError("the file is too large")
+    return raw
+
+
+def _overlay_environment(values: dict[str, object], environ: Mapping[str, str], problems: list[str]) -> None:
+    """Lays `DRAGONFLY_…` over the file's values, in place."""
+    known = {setting.variable: setting for setting in all_settings()}
+    files = {name + "_FILE": setting for name, setting in known.items() if setting.is_secret}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        if variable in known:
+            _put(values, known[variable], environ[variable])
+        elif variable not in files:
+            problems.append(f"{_shown(variable)}: no such setting.{_did_you_mean(variable, [*known, *files])}")
+        elif files[variable].variable in environ:
+            problems.append(f"{variable}: {files[variable].variable} is set too; keep one of the two.")
+        else:
+            _put_file(values, files[variable], variable, environ[variable], problems)
+
+
+def _put_file(values: dict[str, object], setting: Setting, variable: str, path: str, problems: list[str]) -> None:
+    try:
+        text = _read_bounded(Path(path), SECRET_BYTES_MAX).decode().strip()
+    except (OSError, ValueError):
+        problems.append(f"{variable}: the file cannot be read as text of at most {SECRET_BYTES_MAX} bytes.")
+        return
+    if not text:
+        problems.append(f"{variable}: the file is empty.")
+    _put(values, setting, text)
+
+
+def _put(values: dict[str, object], setting: Setting, text: str) -> None:
+    table = values
+    for name in setting.path[:-1]:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # the file has a plain value where a table belongs; validation says so
+        table = inner
+    table[setting.path[-1]] = _parsed(text, setting.field.annotation)
+
+
+def _parsed(text: str, kind: object) -> object:
+    """A variable's text as what its setting holds; text that does not fit stays text and is refused later."""
+    text = text.strip()
+    if get_origin(kind) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if kind is int and re.fullmatch(r"[+-]?[0-9_]{1,20}", text):
+        return int(text)
+    if kind is float and re.fullmatch(r"[+-]?[0-9_]{1,20}(\.[0-9]{1,20})?", text):
+        return float(text)
+    return text
+
+
+def _text_of_date(value: object) -> str:
+    """TOML knows dates, JSON and our settings do not: a text is refused with the ordinary sentence."""
+    return str(value)
+
+
+_NEEDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "path_type": "a path in quotes",
+    "literal_error": "one of the documented words",
+    "model_type": "a table",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+}
+
+
+def _sentence(error: Mapping[str, object]) -> str:
+    """What is wrong with one setting, from the type of the error and the names of our own fields."""
+    location, kind, context = error["loc"], str(error["type"]), error.get("ctx") or {}
+    assert isinstance(location, tuple)
+    assert isinstance(context, dict)
+    name = ".".join(str(part) for part in location if isinstance(part, str))
+    if kind == "extra_forbidden":
+        known = [".".join(setting.path) for setting in all_settings()]
+        sections = sorted({path.split(".")[0] for path in known} | set(CATALOG_TABLES))
+        return f"{_shown(name)}: no such setting.{_did_you_mean(name, [*known, *sections])}"
+    needs = _NEEDS.get(kind, "another value").format_map(context)
+    return f"{name}: needs {needs}."
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _shown(name: str) -> str:
+    """A name that somebody typed, bounded and without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
