@@ -62,7 +62,7 @@ class Ask(NamedTuple):
     """The model and then its fallbacks (`models`), in the caller's order; already filtered by `provider`."""
     body_bytes: int
     output_tokens: int | None
-    """max_completion_tokens or max_tokens times n; None when the caller set no limit."""
+    """max_completion_tokens or max_tokens, for each choice; None when the caller set no limit."""
     choices: int
     """n, at least 1."""
     streamed: bool
