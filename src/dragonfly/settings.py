@@ -24,7 +24,7 @@ CONFIG_VARIABLE = "DRAGONFLY_CONFIG"
 CONFIG_DEFAULT = Path("dragonfly.toml")
 CONFIG_BYTES_MAX = 4 * MIB
 SECRET_BYTES_MAX = 64 * 1024
-CATALOG_TABLES = ("providers", "models")
+CATALOG_TABLES = ("providers", "models", "calendars")
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -53,6 +53,7 @@ class LimitSettings(Section):
     head_bytes_max: int = Field(32 * 1024, ge=1_024)
     header_count_max: int = Field(100, ge=10)
     body_bytes_max: int = Field(20 * MIB, ge=1_024)
+    body_bytes_open_max: int = Field(1_024 * MIB, ge=MIB, description="All bodies being received together")
     connections_max: int = Field(20_000, ge=1)
     head_s: PositiveSeconds = Field(10.0, description="From the first byte of a head to its last")
     body_s: PositiveSeconds = Field(60.0, description="From the end of the head to the end of the body")
@@ -117,7 +118,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     catalog: CatalogSettings = CatalogSettings()
-    catalog_tables: dict[str, object] = Field(default_factory=dict, description="[providers.*] and [[models]]")
+    catalog_tables: dict[str, object] = Field(default_factory=dict, description="[providers.*], [[models]], [[calendars]]")
 
 
 class SettingsInvalid(DragonflyError):
@@ -169,7 +170,7 @@ def load_settings(environ: Mapping[str, str], config: Path | None = None) -> Set
     values = _read_config(environ, config, problems)
     tables = {name: values.pop(name) for name in CATALOG_TABLES if name in values}
     if values.pop("catalog_tables", None) is not None:
-        problems.append("catalog_tables: no such setting. Write [providers.…] and [[models]] tables.")
+        problems.append("catalog_tables: no such setting. Write [providers.…], [[models]] and [[calendars]] tables.")
     _overlay_environment(values, environ, problems)
     try:
         settings = Settings.model_validate_json(json.dumps(values, default=_text_of_date), strict=True)
