@@ -1,0 +1,278 @@
+"""The data plane of one process: what connections and exchanges share, and which path leads where."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from email.utils import formatdate
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote
+
+from dragonfly.admission.grants import KeyPolicy
+from dragonfly.core.clock import Clock
+from dragonfly.core.errors import DragonflyError
+from dragonfly.core.ids import IdSource, RequestId
+from dragonfly.core.outcomes import Outcome
+from dragonfly.gateway.exchange import Exchange
+from dragonfly.gateway.health import HealthBoard
+from dragonfly.gateway.purse import Purse
+from dragonfly.gateway.refusals import Refusal, error_body, retry_after_s, status_of
+from dragonfly.gateway.server import FastLane, Request
+from dragonfly.providers.pool import Pool
+from dragonfly.settings import Settings
+
+SWEEP_S = 0.5
+KNOWN_HOSTS_MAX = 1_000
+QUERY_FIELDS_MAX = 50
+CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
+JSON_HEAD = b"content-type: application/json\r\n"
+
+Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
+
+
+class Report(Protocol):
+    """Where events for the operator go: a registered name and numbers, never text of a request."""
+
+    def __call__(self, event: str, /, **values: str | int | float) -> None: ...
+
+
+class Gateway:
+    """Everything that outlives one connection. Built once by app.py; used on one event loop only."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        gate: Purse,
+        pool: Pool,
+        clock: Clock,
+        ids: IdSource,
+        readers: Mapping[str, Reader],
+        report: Report,
+    ) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.gate = gate
+        self.pool = pool
+        self.clock = clock
+        self.ids = ids
+        self.report = report
+        self.board = HealthBoard(settings.upstream, clock)
+        self.allowed_hosts = frozenset(host.lower().encode() for host in settings.server.allowed_hosts)
+        self.known_hosts: set[bytes] = set()
+        self.lanes: set[FastLane] = set()
+        self.exchanges: set[Exchange] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.refused: dict[str, int] = {}
+        self.body_bytes_open = 0
+        self.coarse_s = clock.monotonic_s()
+        self.common_head = b""
+        self.monotonic_ns = time.monotonic_ns
+        self._routes = [(_pattern(template), reader) for template, reader in readers.items()]
+        self._sweeper: asyncio.Task[None] | None = None
+        self._refresh_head()
+
+    # Life
+
+    def start(self) -> None:
+        """Begin sweeping; call on the event loop that serves."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(), name="gateway sweep")
+
+    async def stop(self) -> None:
+        """End what still runs, each with its outcome; call after the server has drained."""
+        for exchange in list(self.exchanges):
+            exchange.shut_down()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        for task in list(self.tasks):
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(list(self.tasks), timeout=5.0)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Look at every deadline once; close what is late."""
+        now_s = self.coarse_s = self.clock.monotonic_s()
+        self._refresh_head()
+        late = [lane for lane in self.lanes if lane.deadline_s < now_s]
+        for lane in late:
+            lane.expired()
+        for exchange in [one for one in self.exchanges if one.comment_due_s < now_s]:
+            exchange.comment_is_due()
+
+    def _refresh_head(self) -> None:
+        date = formatdate(self.clock.now_ns() / 1e9, usegmt=True).encode()
+        self.common_head = b"cache-control: no-store\r\nserver: dragonfly\r\ndate: %b\r\n" % date
+
+    def remember_host(self, host: bytes) -> None:
+        """A Host value that was checked need not be checked again."""
+        if len(self.known_hosts) < KNOWN_HOSTS_MAX:
+            self.known_hosts.add(host)
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run the part of a request that must wait; kept until done."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # Requests
+
+    def serve(self, lane: FastLane, request: Request) -> None:
+        """Answer one request of the lane; never raises for what a client sent."""
+        request_id = self.ids.request(self.clock.now_ns())
+        try:
+            secret = _secret_of(request)
+            if request.path in CHAT_PATHS:
+                _check_chat_head(request)
+                exchange = Exchange(self, lane, request_id, request)
+                lane.active = exchange
+                exchange.begin(secret, request.body)
+            else:
+                self._read(lane, request, request_id, secret)
+        except DragonflyError as error:
+            self.refuse(lane, error, request_id)
+
+    def _read(self, lane: FastLane, request: Request, request_id: RequestId, secret: bytes) -> None:
+        path = request.path.decode("ascii", "replace")
+        if path.startswith("/api/v1/"):
+            path = path[len("/api") :]
+        for pattern, reader in self._routes:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            if request.method != b"GET":
+                raise Refusal("method_not_allowed", "This path answers GET only.")
+            params = {name: unquote(value) for name, value in match.groupdict().items()}
+            call = ReaderCall(lane)
+            lane.active = call
+            self.spawn(self._answer_reader(call, reader, secret, params, request.query, request_id))
+            return
+        raise Refusal("not_found", "There is no such path. The API reference lists the paths under /v1.")
+
+    async def _answer_reader(
+        self,
+        call: "ReaderCall",
+        reader: Reader,
+        secret: bytes,
+        params: dict[str, str],
+        query: bytes,
+        request_id: RequestId,
+    ) -> None:
+        try:
+            key = self.gate.key_cached(secret) or await self.gate.key(secret)
+            fields = dict(parse_qsl(query.decode("ascii", "replace"), max_num_fields=QUERY_FIELDS_MAX))
+            body = await reader(key, params, fields)
+        except DragonflyError as error:
+            call.refuse(self, error, request_id)
+        except ValueError:
+            call.refuse(self, Refusal("invalid_request", "The query has too many fields."), request_id)
+        except Exception as problem:
+            self.report("reader_failed", kind=type(problem).__name__)
+            call.refuse(self, internal_error(), request_id)
+        else:
+            call.answer(JSON_HEAD + b"x-request-id: %b\r\n" % request_id.encode(), body)
+
+    # Answers
+
+    def refuse(self, lane: FastLane, error: DragonflyError, request_id: str, key: KeyPolicy | None = None) -> None:
+        """Write an error as the whole answer."""
+        status, head, body = self.refusal_parts(error, request_id, key)
+        lane.send_whole(status, head, body)
+
+    def refusal_parts(
+        self, error: DragonflyError, request_id: str | None = None, key: KeyPolicy | None = None
+    ) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body of an error."""
+        if request_id is None:
+            request_id = self.ids.request(self.clock.now_ns())
+        self.refused[error.code] = self.refused.get(error.code, 0) + 1
+        head = JSON_HEAD + b"x-request-id: %b\r\n" % request_id.encode()
+        wait_s = retry_after_s(error)
+        if wait_s is not None:
+            head += b"retry-after: %d\r\n" % max(1, int(wait_s + 0.999))
+        status = status_of(error)
+        if status == 401:
+            head += b"www-authenticate: Bearer\r\n"
+        if key is not None:
+            head += self.rate_head(key)
+        return status, head, error_body(error, request_id)
+
+    def rate_head(self, key: KeyPolicy) -> bytes:
+        """x-ratelimit-* lines as OpenAI sends them; nothing for a key without a limit."""
+        if not key.requests_per_minute:
+            return b""
+        state = self.gate.rate_state(key)
+        return (
+            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %.3fs\r\n" % (state.limit, state.remaining, state.reset_s)
+        )
+
+
+class ReaderCall:
+    """A GET on its way; a client that leaves simply gets no answer."""
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, lane: FastLane) -> None:
+        self._lane: FastLane | None = lane
+
+    def client_gone(self) -> None:
+        self._lane = None
+
+    def client_stalled(self) -> None:
+        self._lane = None
+
+    def client_slow(self) -> None:
+        """Answers are small and whole; there is nothing to pause."""
+
+    def client_ready(self) -> None:
+        """See client_slow."""
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        if self._lane is not None:
+            self._lane.send_whole(200, head, body)
+
+    def refuse(self, gateway: Gateway, error: DragonflyError, request_id: RequestId) -> None:
+        if self._lane is not None:
+            gateway.refuse(self._lane, error, request_id)
+
+
+def internal_error() -> Refusal:
+    """Our own bug, as the client sees it."""
+    return Refusal("internal_error", "Something went wrong in the gateway. Retry; quote request_id if it stays.")
+
+
+def _secret_of(request: Request) -> bytes:
+    authorization = request.headers.get(b"authorization")
+    if authorization is not None:
+        if authorization[:7].lower() == b"bearer ":
+            return authorization[7:]
+    else:
+        secret = request.headers.get(b"x-api-key")
+        if secret is not None:
+            return secret
+    raise Refusal("missing_api_key", "Send your API key as `Authorization: Bearer sk-df-…`, never in the URL.")
+
+
+def _check_chat_head(request: Request) -> None:
+    if request.method != b"POST":
+        raise Refusal("method_not_allowed", "Chat completions are made with POST.")
+    headers = request.headers
+    media_type = headers.get(b"content-type", b"application/json")
+    if not media_type[:16].lower() == b"application/json":
+        raise Refusal("unsupported_media_type", "Send the request as Content-Type: application/json.")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refusal("unsupported_media_type", "Send the body without Content-Encoding.")
+
+
+def _pattern(template: str) -> "re.Pattern[str]":
+    """ "/v1/models/{author}/{slug}" as a regular expression with named groups."""
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template)))

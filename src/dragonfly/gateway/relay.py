@@ -1,0 +1,379 @@
+"""A streamed answer: events pass as they came, until the last ones, which wait for the charge.
+
+Per read the relay makes sure that only whole events go on, and that nothing in them matters to it (one cheap
+test). Only events that may hold an error, a finish reason or usage are looked into. From the event with the
+finish reason on, everything is held until the usage is known and the charge is durable.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from dragonfly.admission.grants import Candidate, Offer
+from dragonfly.core.outcomes import Outcome
+from dragonfly.core.tokens import Basis, TokenUsage
+from dragonfly.gateway.attempt import PROMPT_BYTES_PER_TOKEN, Attempt, Failure
+from dragonfly.gateway.sse import complete_length, split_events
+from dragonfly.gateway.wire.answer import render_last_chunk, render_usage_chunk, usage_fields, usage_object
+from dragonfly.providers.connection import BrokenKind
+from dragonfly.providers.dialects import EventFacts, FailureKind, UpstreamFailure
+from dragonfly.providers.dialects.plain import is_plain
+
+if TYPE_CHECKING:
+    from dragonfly.gateway.exchange import Exchange
+
+EARLY_COMMENTS_MAX = 64
+HELD_EVENTS_MAX = 1_000
+BOUNDARY_BYTES = 3
+"""So many bytes of an unfinished event may belong to the blank line that ends it."""
+DONE = b"data: [DONE]\n\n"
+STREAM_HEAD = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n"
+
+
+class StreamAttempt(Attempt):
+    """Relays one stream."""
+
+    __slots__ = (
+        "_choices_left",
+        "_done",
+        "_early",
+        "_event_bytes",
+        "_finish_reason",
+        "_flowing",
+        "_has_output",
+        "_held",
+        "_held_facts",
+        "_rest",
+        "_rest_bytes",
+        "_started",
+        "_streaming",
+        "_usage",
+        "relayed_bytes",
+    )
+
+    def __init__(self, exchange: "Exchange", offer: Offer, candidate: Candidate) -> None:
+        super().__init__(exchange, offer, candidate)
+        assert exchange.request is not None
+        self.relayed_bytes = 0
+        self._streaming = False
+        """The provider answers with a stream."""
+        self._started = False
+        """The client has the head."""
+        self._flowing = False
+        """Started, with output, and not yet at the tail: plain events pass at once."""
+        self._done = False
+        self._early: list[bytes] = []
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._event_bytes = 0
+        self._has_output = False
+        self._finish_reason = ""
+        self._choices_left = exchange.request.choices
+        self._held: list[bytes] | None = None
+        self._held_facts: list[EventFacts] = []
+        self._usage: TokenUsage | None = None
+
+    # What the connection calls
+
+    def accepted(self) -> None:
+        if self.status == 200 and self.content_type.startswith(b"text/event-stream"):
+            self._streaming = True
+            self.is_accepted = True
+
+    def on_bytes(self, data: bytes) -> None:
+        if not self._streaming:
+            super().on_bytes(data)
+            return
+        try:
+            if self._rest or not data.endswith(b"\n\n"):
+                data = self._whole_events(data)
+            if self._flowing and is_plain(data):
+                self.relayed_bytes += len(data)
+                self.exchange.lane.send_piece(data)  # type: ignore[union-attr]
+            elif data and not self._done:
+                self._inspect(data)
+        except Exception as problem:
+            self.exchange.crash(problem)
+
+    def ended(self) -> None:
+        if not self._streaming:
+            # With status 200: JSON where a stream was asked for, an error in disguise.
+            self._refused()
+            return
+        if self._done:
+            return
+        self._flush_rest()
+        if not self._done:
+            self._complete(BrokenKind.CUT)
+
+    def broken(self, kind: BrokenKind) -> None:
+        if self._done:
+            return
+        if self._finish_reason:
+            # The answer itself was whole; only its end is missing.
+            self._complete(kind)
+        elif self.exchange.first_byte_ns:
+            self._broke(Failure(kind, self.status))
+        else:
+            self._rest.clear()
+            super().broken(kind)
+
+    # What the exchange calls
+
+    def comment_is_due(self) -> None:
+        """Send the head and the comments that wait, so that the client sees that something is alive."""
+        if self._streaming and self._early and not self._started:
+            early, self._early = self._early, []
+            self._start()
+            self._send(b"".join(early))
+
+    def delivered_usage(self) -> TokenUsage:
+        """By the provider's own running count where it sends one, else estimated from what was relayed."""
+        if self._usage is not None and self._usage.completion_tokens:
+            return self._usage
+        assert self.exchange.grant is not None
+        return TokenUsage(
+            max(1, self.exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN),
+            self._delivered_tokens(),
+            basis=Basis.ESTIMATED,
+        )
+
+    def durable(self) -> None:
+        exchange = self.exchange
+        lane = exchange.lane
+        if lane is not None:
+            lane.send_end(self.rendered)
+        exchange.close()
+
+    # Events
+
+    def _whole_events(self, data: bytes) -> bytes:
+        """Whole events only; the beginning of an unfinished one waits (bounded)."""
+        rest = self._rest
+        if rest:
+            probe = rest[-1][-BOUNDARY_BYTES:] + data
+            if not complete_length(probe):
+                self._keep_rest(data)
+                return b""
+            rest.append(data)
+            data = b"".join(rest)
+            rest.clear()
+            self._rest_bytes = 0
+        length = complete_length(data)
+        if length < len(data):
+            self._keep_rest(data[length:])
+            data = data[:length]
+        return data
+
+    def _keep_rest(self, data: bytes) -> None:
+        # A short piece is joined to its predecessor, so that the last one always holds the boundary's bytes.
+        if self._rest and len(self._rest[-1]) < BOUNDARY_BYTES:
+            data = self._rest.pop() + data
+        self._rest.append(data)
+        self._rest_bytes += len(data)
+        if self._rest_bytes > self.exchange.gateway.limits.event_bytes_max:
+            self._abort_as(Failure(BrokenKind.TOO_LARGE, self.status))
+
+    def _flush_rest(self) -> None:
+        """A last event without its blank line counts when the stream ended in order."""
+        if self._rest:
+            data = b"".join(self._rest)
+            self._rest.clear()
+            if data.strip(b"\r\n"):
+                self._inspect(data.rstrip(b"\r\n") + b"\n\n")
+
+    def _inspect(self, data: bytes) -> None:
+        """Look into each event; plain ones between them go on together."""
+        out: list[bytes] = []
+        for event in split_events(data):
+            if not self._take(event, out):
+                return
+            if self._done:
+                break
+        if out:
+            self._send(b"".join(out))
+        self._flowing = self._started and self._has_output and self._held is None
+        if self._done:
+            self._complete(None)
+
+    def _take(self, event: bytes, out: list[bytes]) -> bool:
+        """Decide on one event; False: the attempt is over."""
+        facts = self.dialect.inspect_event(event)
+        if facts.is_comment:
+            self._take_comment(event, out)
+            return True
+        if facts.error is not None:
+            if out:
+                self._send(b"".join(out))
+                out.clear()
+            self._event_error(facts.error)
+            return False
+        if not self._started:
+            self._start()
+            out.extend(self._early)
+            self._early = []
+        self._note(facts, len(event))
+        if facts.done:
+            self._done = True
+        if self._held is None and not self._is_tail(facts):
+            out.append(event)
+        else:
+            self._hold(event, facts)
+        return True
+
+    def _take_comment(self, event: bytes, out: list[bytes]) -> None:
+        if not self.exchange.comments_allowed or self._held is not None:
+            return
+        if self._started:
+            out.append(event)
+        elif len(self._early) < EARLY_COMMENTS_MAX:
+            self._early.append(event)
+            if self.exchange.comment_due_s == math.inf:
+                self.comment_is_due()
+
+    def _note(self, facts: EventFacts, length: int) -> None:
+        if facts.usage is not None:
+            self._usage = facts.usage
+        if facts.has_output:
+            if not self._has_output:
+                self._event_bytes = length
+            self._has_output = True
+        if facts.finish_reason:
+            self._choices_left -= 1
+            if self._finish_reason != "error":
+                self._finish_reason = facts.finish_reason
+
+    def _is_tail(self, facts: EventFacts) -> bool:
+        """From here on nothing but the end can come: hold it for the charge."""
+        if facts.done or (facts.choices_empty and facts.usage is not None):
+            return True
+        return bool(facts.finish_reason) and self._choices_left <= 0
+
+    def _hold(self, event: bytes, facts: EventFacts) -> None:
+        if self._held is None:
+            self._held = []
+        if len(self._held) >= HELD_EVENTS_MAX:
+            self._abort_as(Failure(BrokenKind.GARBAGE, self.status))
+            return
+        self._held.append(event)
+        self._held_facts.append(facts)
+
+    def _event_error(self, error: UpstreamFailure) -> None:
+        self._abort_as(Failure(error.kind, error.status or self.status, error.retry_after_s))
+
+    def _abort_as(self, failure: Failure) -> None:
+        """Stop reading and fail: before the first byte another channel may serve, after it the client is told."""
+        self._done = True
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+        if self.exchange.first_byte_ns:
+            self._broke(failure)
+        else:
+            self._failed(failure)
+
+    def _broke(self, failure: Failure) -> None:
+        self._done = True
+        self._flowing = False
+        self._note_failure(failure)
+        self._ended()
+        self.exchange.broke(self, failure)
+
+    # The way to the client
+
+    def _start(self) -> None:
+        exchange = self.exchange
+        gateway = exchange.gateway
+        exchange.answered(self)
+        self._started = True
+        gateway.board.answered(self.health, (exchange.first_byte_ns - self.sent_ns) / 1e9)
+        if exchange.lane is not None:
+            exchange.lane.send_head(STREAM_HEAD + exchange.head_lines(self))
+
+    def _send(self, data: bytes) -> None:
+        self.relayed_bytes += len(data)
+        lane = self.exchange.lane
+        if lane is not None and data:
+            lane.send_piece(data)
+
+    # The end
+
+    def _complete(self, missing: BrokenKind | None) -> None:
+        """The stream is over. Without a finish reason it was cut: an error, never an invented `stop`."""
+        self._done = True
+        self._flowing = False
+        if self._finish_reason in ("", "error"):
+            failure = Failure(
+                FailureKind.OVERLOADED if self._finish_reason else missing or BrokenKind.CUT, self.status
+            )
+            self._abort_as(failure)
+            return
+        exchange = self.exchange
+        gateway = exchange.gateway
+        assert exchange.grant is not None
+        self._ended()
+        usage = self._usage or self.delivered_usage()
+        now_ns = gateway.monotonic_ns()
+        gateway.board.delivered(self.health, usage.completion_tokens, (now_ns - self.sent_ns) / 1e9)
+        outcome = Outcome.COMPLETE if self._has_output else Outcome.EMPTY
+        if self._finish_reason == "content_filter":
+            outcome = Outcome.FILTERED
+        charge = gateway.gate.charge(exchange.grant, self.candidate, usage, outcome)
+        assert exchange.request is not None
+        if exchange.request.wants_usage:
+            last = self._last_with_usage()
+            upstream = self._held_facts[last].obj if last is not None else None
+            raw_usage = upstream.get("usage") if upstream is not None else None
+            self.rendered = self._tail_with_usage(last, usage_object(usage, charge, usage_fields(raw_usage)))
+        else:
+            self.rendered = self._tail_without_usage()
+        exchange.finish(self, outcome, usage, charge, self._finish_reason)
+
+    def _last_with_usage(self) -> int | None:
+        for index in range(len(self._held_facts) - 1, -1, -1):
+            facts = self._held_facts[index]
+            if facts.usage is not None and facts.obj is not None:
+                return index
+        return None
+
+    def _tail_with_usage(self, last: int | None, usage: bytes) -> bytes:
+        """The held events; the last one with usage rendered anew, or one of our own before [DONE]."""
+        provider = self.candidate.channel.provider
+        pieces = list(self._held or ())
+        if last is not None:
+            fields = self._held_facts[last].obj
+            assert fields is not None
+            pieces[last] = render_last_chunk(fields, model=self.offer.model, provider=provider, usage=usage)
+        else:
+            chunk = render_usage_chunk(
+                answer_id=self._answer_id(),
+                created_s=self.exchange.gateway.clock.now_ns() // 1_000_000_000,
+                model=self.offer.model,
+                provider=provider,
+                usage=usage,
+            )
+            position = next((i for i, facts in enumerate(self._held_facts) if facts.done), len(pieces))
+            pieces.insert(position, chunk)
+        return self._with_done(pieces)
+
+    def _tail_without_usage(self) -> bytes:
+        """The held events as they came, without the extra chunk that the client did not ask for."""
+        pairs = zip(self._held or (), self._held_facts, strict=True)
+        return self._with_done([event for event, facts in pairs if not (facts.choices_empty and facts.usage)])
+
+    def _with_done(self, pieces: list[bytes]) -> bytes:
+        """Every stream of ours ends with [DONE], also where the provider never sends it."""
+        if not any(facts.done for facts in self._held_facts):
+            pieces.append(DONE)
+        return b"".join(pieces)
+
+    def _answer_id(self) -> Raw | None:
+        for facts in reversed(self._held_facts):
+            if facts.obj is not None and "id" in facts.obj:
+                return facts.obj["id"]
+        return None
+
+    def _delivered_tokens(self) -> int:
+        """Most providers send one token an event: bytes relayed over the size of the first event with output."""
+        return -(-self.relayed_bytes // self._event_bytes) if self._event_bytes else 0

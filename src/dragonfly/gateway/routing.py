@@ -1,0 +1,73 @@
+"""Which channels may serve a request, and in which order they are tried. Pure decisions."""
+
+from dragonfly.admission.grants import Candidate, Offer
+from dragonfly.core.money import NUSD_PER_USD
+from dragonfly.gateway.health import HealthBoard, Standing
+from dragonfly.gateway.refusals import Refusal
+from dragonfly.gateway.wire.chat import NO_PREFERENCES, MaxPrice, Preferences
+
+
+def eligible(offers: tuple[Offer, ...], wishes: Preferences) -> tuple[Offer, ...]:
+    """The offers with only those channels that the caller's `provider` object allows."""
+    if wishes is NO_PREFERENCES:
+        return offers
+    kept = []
+    for offer in offers:
+        candidates = tuple(candidate for candidate in offer.candidates if _allowed(candidate, wishes))
+        if candidates:
+            kept.append(Offer(offer.model, candidates, offer.context_tokens_max, offer.output_tokens_max))
+    if not kept:
+        raise Refusal(
+            "no_route",
+            "No channel of this model meets the request's `provider` constraints. Relax only, ignore or max_price.",
+            param="provider",
+        )
+    return tuple(kept)
+
+
+def _allowed(candidate: Candidate, wishes: Preferences) -> bool:
+    names = (candidate.channel.provider, candidate.channel.id)
+    if wishes.only and not any(name in wishes.only for name in names):
+        return False
+    if any(name in wishes.ignore for name in names):
+        return False
+    return wishes.max_price is None or _affordable(candidate, wishes.max_price)
+
+
+def _affordable(candidate: Candidate, ceiling: MaxPrice) -> bool:
+    if ceiling.prompt is not None and candidate.prompt_nusd_per_mtok > ceiling.prompt * NUSD_PER_USD:
+        return False
+    return ceiling.completion is None or candidate.completion_nusd_per_mtok <= ceiling.completion * NUSD_PER_USD
+
+
+def in_order(offers: tuple[Offer, ...], wishes: Preferences, board: HealthBoard) -> list[tuple[Offer, Candidate]]:
+    """Every channel to try, best first: the caller's models in their order, within each by wish and health."""
+    if len(offers) == 1 and len(offers[0].candidates) == 1:
+        return [(offers[0], offers[0].candidates[0])]
+    ordered: list[tuple[Offer, Candidate]] = []
+    for offer in offers:
+        ranked = sorted(offer.candidates, key=lambda candidate: _rank(candidate, wishes, board))
+        ordered.extend((offer, candidate) for candidate in ranked)
+    return ordered if wishes.allow_fallbacks else ordered[:1]
+
+
+def _rank(candidate: Candidate, wishes: Preferences, board: HealthBoard) -> tuple[int, int, float, float]:
+    """Sort key: standing, the caller's order, the caller's sort, then price."""
+    channel = candidate.channel
+    health = board.of(channel.id)
+    standing = board.standing(health, channel.concurrency_max)
+    price = float(candidate.prompt_nusd_per_mtok * 3 + candidate.completion_nusd_per_mtok)
+    if wishes.sort == "latency":
+        wish = health.latency_s
+    elif wishes.sort == "throughput":
+        wish = -health.tokens_per_s
+    else:
+        wish = price
+    return (int(standing >= Standing.COOLING), _position(candidate, wishes.order), wish, price)
+
+
+def _position(candidate: Candidate, order: list[str]) -> int:
+    for name in (candidate.channel.id, candidate.channel.provider):
+        if name in order:
+            return order.index(name)
+    return len(order)

@@ -1,0 +1,161 @@
+"""Answers of chat completions: what is read from one, and the few fields that are ours in it.
+
+Only an answer that is not streamed, and the last chunk of a stream, are rendered anew; every value in them
+that is not ours stays as the bytes that the provider sent.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from dragonfly.admission.grants import Charge
+from dragonfly.core.money import usd_text
+from dragonfly.core.tokens import TokenUsage
+
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, Raw])
+
+EMPTY_VALUES = frozenset({b"null", b'""', b"[]", b"{}"})
+
+
+class _Message(msgspec.Struct):
+    content: Raw = Raw(b"null")
+    reasoning_content: Raw = Raw(b"null")
+    reasoning: Raw = Raw(b"null")
+    refusal: Raw = Raw(b"null")
+    tool_calls: Raw = Raw(b"null")
+    function_call: Raw = Raw(b"null")
+    audio: Raw = Raw(b"null")
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    message: _Message | None = None
+
+
+_choices = msgspec.json.Decoder(list[_Choice])
+
+
+class AnswerFacts(NamedTuple):
+    """What the gateway must know of a whole answer."""
+
+    fields: dict[str, Raw]
+    native_finish_reasons: tuple[str, ...]
+    has_output: bool
+
+
+def read_answer(body: bytes) -> AnswerFacts | None:
+    """None when the bytes are no chat completion; blank lines before the JSON are allowed (DeepSeek)."""
+    try:
+        fields = _fields.decode(body)
+        choices = _choices.decode(fields["choices"]) if "choices" in fields else []
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    reasons = tuple(choice.finish_reason or "" for choice in choices)
+    return AnswerFacts(fields, reasons, any(_has_output(choice.message) for choice in choices))
+
+
+def _has_output(message: _Message | None) -> bool:
+    if message is None:
+        return False
+    return any(
+        bytes(value) not in EMPTY_VALUES
+        for value in (
+            message.content,
+            message.reasoning_content,
+            message.reasoning,
+            message.refusal,
+            message.tool_calls,
+            message.function_call,
+            message.audio,
+        )
+    )
+
+
+def usage_object(usage: TokenUsage, charge: Charge, upstream: dict[str, Raw]) -> bytes:
+    """`usage` as the client gets it: the provider's own fields, brought to one form, and the cost.
+
+    `cost_usd` is a JSON number, `cost` the same as a decimal string, because numbers lose digits in many
+    clients.
+    """
+    cost = usd_text(charge.cost_nusd)
+    fields: dict[str, object] = dict(upstream)
+    fields["prompt_tokens"] = usage.prompt_tokens
+    fields["completion_tokens"] = usage.completion_tokens
+    fields["total_tokens"] = usage.prompt_tokens + usage.completion_tokens
+    fields["prompt_tokens_details"] = _details(
+        upstream.get("prompt_tokens_details"),
+        {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
+    )
+    fields["completion_tokens_details"] = _details(
+        upstream.get("completion_tokens_details"), {"reasoning_tokens": usage.reasoning_tokens}
+    )
+    fields["cost_usd"] = Raw(cost.encode())
+    fields["cost"] = cost
+    return _encode(fields)
+
+
+def _details(upstream: Raw | None, ours: dict[str, int]) -> dict[str, object]:
+    """The provider's details with our counts over them."""
+    fields: dict[str, object] = {}
+    if upstream is not None and upstream[:1] == b"{":
+        fields.update(_fields.decode(upstream))
+    fields.update(ours)
+    return fields
+
+
+def usage_fields(raw: Raw | None) -> dict[str, Raw]:
+    """The provider's usage object, field by field; {} when there is none."""
+    if raw is None or bytes(raw[:1]) != b"{":
+        return {}
+    return _fields.decode(raw)
+
+
+def render_answer(fields: dict[str, Raw], *, request_id: str, model: str, provider: str, usage: bytes) -> bytes:
+    """The body of an answer that is not streamed: our id, the public model id, who answered, usage with cost."""
+    answer: dict[str, object] = dict(fields)
+    answer["id"] = request_id
+    answer["model"] = model
+    answer["provider"] = provider
+    answer["usage"] = Raw(usage)
+    return _encode(answer)
+
+
+def render_last_chunk(fields: dict[str, Raw], *, model: str, provider: str, usage: bytes) -> bytes:
+    """One SSE event: a chunk of the provider with the public model id and usage with cost."""
+    chunk: dict[str, object] = dict(fields)
+    chunk["model"] = model
+    chunk["provider"] = provider
+    chunk["usage"] = Raw(usage)
+    return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def render_usage_chunk(*, answer_id: Raw | None, created_s: int, model: str, provider: str, usage: bytes) -> bytes:
+    """An own last chunk, for a provider that sent no usage: empty choices, as OpenAI documents it."""
+    chunk: dict[str, object] = {
+        "id": answer_id if answer_id is not None else "",
+        "object": "chat.completion.chunk",
+        "created": created_s,
+        "model": model,
+        "provider": provider,
+        "choices": [],
+        "usage": Raw(usage),
+    }
+    return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def render_error_event(error: dict[str, object], *, request_id: str, model: str, created_s: int) -> bytes:
+    """The event that ends a broken stream: a chunk with top-level `error` and finish_reason "error".
+
+    OpenAI's SDKs raise on any chunk with `error`; naive parsers see a choice that did not finish normally.
+    """
+    chunk = {
+        "id": request_id,
+        "object": "chat.completion.chunk",
+        "created": created_s,
+        "model": model,
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        "error": error,
+    }
+    return b"data: " + _encode(chunk) + b"\n\ndata: [DONE]\n\n"

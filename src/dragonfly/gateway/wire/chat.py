@@ -1,0 +1,220 @@
+"""Chat completions: what is read from a request, and what is written into the one that goes upstream.
+
+Ours are `models`, `provider`, `usage` (never forwarded), `model` (replaced by the provider's id),
+`stream_options.include_usage` (always asked for) and the output limit when it is clamped. Everything else is
+forwarded as the bytes that came.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from dragonfly.gateway.refusals import Refusal
+from dragonfly.gateway.wire.peek import read_fields
+
+MODELS_MAX = 8
+CHOICES_MAX = 128
+OUTPUT_TOKENS_MAX = 100_000_000
+PROVIDER_NAMES_MAX = 50
+
+GUARDED = frozenset(
+    {
+        "model",
+        "models",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "provider",
+        "usage",
+    }
+)
+OURS = ("models", "provider", "usage")
+
+_text = msgspec.json.Decoder(str)
+_texts = msgspec.json.Decoder(list[str])
+_flag = msgspec.json.Decoder(bool | None)
+_count = msgspec.json.Decoder(int | None)
+_encode = msgspec.json.Encoder().encode
+_options = msgspec.json.Decoder(dict[str, Raw])
+
+_INCLUDE_USAGE = Raw(b'{"include_usage":true}')
+_TRUE = Raw(b"true")
+
+
+class MaxPrice(msgspec.Struct, forbid_unknown_fields=True):
+    """Ceilings in USD per million tokens; a channel above one is left out."""
+
+    prompt: float | None = None
+    completion: float | None = None
+
+
+class Preferences(msgspec.Struct, forbid_unknown_fields=True):
+    """The `provider` object: every field is honoured or refused, never ignored."""
+
+    order: list[str] = []
+    only: list[str] = []
+    ignore: list[str] = []
+    allow_fallbacks: bool = True
+    sort: str | None = None
+    max_price: MaxPrice | None = None
+
+
+class UsageWish(msgspec.Struct):
+    """The `usage` object of OpenRouter clients."""
+
+    include: bool = False
+
+
+_preferences = msgspec.json.Decoder(Preferences)
+_usage_wish = msgspec.json.Decoder(UsageWish)
+NO_PREFERENCES = Preferences()
+SORTS = frozenset({"price", "latency", "throughput"})
+
+
+class ChatRequest(NamedTuple):
+    """What the gateway needs to know of one request; `fields` hold the rest as bytes."""
+
+    fields: dict[str, Raw]
+    models: tuple[str, ...]
+    streamed: bool
+    wants_usage: bool
+    output_tokens: int | None
+    choices: int
+    preferences: Preferences
+
+
+def read_chat_request(body: bytes) -> ChatRequest:
+    """Read and check what is ours; raises Refusal with the name of the wrong field."""
+    fields = read_fields(body, GUARDED)
+    models = _read_models(fields)
+    messages = fields.get("messages")
+    if messages is None or bytes(messages[:1]) != b"[" or len(messages) < 3:
+        raise Refusal("invalid_parameter", "`messages` must be a list with at least one message.", param="messages")
+    streamed = "stream" in fields and _read(_flag, fields, "stream", "true or false") is True
+    choices = 1
+    if "n" in fields:
+        choices = _bounded(fields, "n", CHOICES_MAX) or 1
+    output_tokens = None
+    if "max_completion_tokens" in fields:
+        output_tokens = _bounded(fields, "max_completion_tokens", OUTPUT_TOKENS_MAX)
+    if "max_tokens" in fields:
+        older = _bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
+        output_tokens = older if output_tokens is None else max(output_tokens, older or 0)
+    return ChatRequest(
+        fields,
+        models,
+        streamed,
+        _wants_usage(fields),
+        output_tokens,
+        choices,
+        _read_preferences(fields) if "provider" in fields else NO_PREFERENCES,
+    )
+
+
+def _read(decoder: "msgspec.json.Decoder[Any]", fields: dict[str, Raw], name: str, expected: str) -> Any:
+    try:
+        return decoder.decode(fields[name])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise Refusal("invalid_parameter", f"`{name}` must be {expected}.", param=name) from None
+
+
+def _bounded(fields: dict[str, Raw], name: str, maximum: int) -> int | None:
+    expected = f"a whole number from 1 to {maximum}"
+    value = _read(_count, fields, name, expected)
+    if value is None:
+        return None
+    assert isinstance(value, int)
+    if not 1 <= value <= maximum:
+        raise Refusal("invalid_parameter", f"`{name}` must be {expected}.", param=name)
+    return value
+
+
+def _read_models(fields: dict[str, Raw]) -> tuple[str, ...]:
+    first: tuple[str, ...] = ()
+    if "model" in fields:
+        first = (str(_read(_text, fields, "model", "the text of a model id")),)
+    if "models" not in fields:
+        if not first:
+            raise Refusal("invalid_parameter", "`model` is missing. GET /v1/models lists the ids.", param="model")
+        return first
+    others = _read(_texts, fields, "models", "a list of model ids")
+    assert isinstance(others, list)
+    if len(others) > MODELS_MAX:
+        raise Refusal("invalid_parameter", f"`models` may name at most {MODELS_MAX} models.", param="models")
+    names = tuple(dict.fromkeys((*first, *others)))
+    if not names:
+        raise Refusal("invalid_parameter", "`models` must name at least one model.", param="models")
+    return names
+
+
+def _wants_usage(fields: dict[str, Raw]) -> bool:
+    if "stream_options" in fields:
+        options = _stream_options(fields)
+        if "include_usage" in options and _read(_flag, options, "include_usage", "true or false"):
+            return True
+    if "usage" in fields:
+        wish = _read(_usage_wish, fields, "usage", "an object with `include`")
+        assert isinstance(wish, UsageWish)
+        return wish.include
+    return False
+
+
+def _stream_options(fields: dict[str, Raw]) -> dict[str, Raw]:
+    if fields["stream_options"] == b"null":
+        return {}
+    options = _read(_options, fields, "stream_options", "an object")
+    assert isinstance(options, dict)
+    return options
+
+
+def _read_preferences(fields: dict[str, Raw]) -> Preferences:
+    if fields["provider"] == b"null":
+        return NO_PREFERENCES
+    expected = "an object of order, only, ignore, allow_fallbacks, sort, max_price"
+    preferences = _read(_preferences, fields, "provider", expected)
+    assert isinstance(preferences, Preferences)
+    if preferences.sort is not None and preferences.sort not in SORTS:
+        raise Refusal("invalid_parameter", "`provider.sort` must be price, latency or throughput.", param="provider")
+    for names in (preferences.order, preferences.only, preferences.ignore):
+        if len(names) > PROVIDER_NAMES_MAX:
+            raise Refusal(
+                "invalid_parameter",
+                f"`provider` lists take {PROVIDER_NAMES_MAX} names at most.",
+                param="provider",
+            )
+    ceiling = preferences.max_price
+    if ceiling is not None and any(
+        value is not None and not value >= 0 for value in (ceiling.prompt, ceiling.completion)
+    ):
+        raise Refusal("invalid_parameter", "`provider.max_price` must not be negative.", param="provider")
+    return preferences
+
+
+def forwarded_fields(request: ChatRequest, upstream_model: Raw) -> dict[str, Raw]:
+    """The fields for upstream: a copy, so that a second attempt starts from what the client sent."""
+    fields = request.fields.copy()
+    fields["model"] = upstream_model
+    for name in OURS:
+        fields.pop(name, None)
+    if request.streamed:
+        if "stream_options" in fields:
+            options = _stream_options(fields)
+            options["include_usage"] = _TRUE
+            fields["stream_options"] = Raw(_encode(options))
+        else:
+            fields["stream_options"] = _INCLUDE_USAGE
+    return fields
+
+
+def set_output_limit(fields: dict[str, Raw], name: str, tokens: int) -> None:
+    """Write the clamp under the name that the provider takes."""
+    fields.pop("max_tokens", None)
+    fields.pop("max_completion_tokens", None)
+    fields[name] = Raw(b"%d" % tokens)
+
+
+encode_fields = _encode
