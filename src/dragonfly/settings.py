@@ -118,7 +118,9 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     catalog: CatalogSettings = CatalogSettings()
-    catalog_tables: dict[str, object] = Field(default_factory=dict, description="[providers.*], [[models]], [[calendars]]")
+    catalog_tables: dict[str, object] = Field(
+        default_factory=dict, description="[providers.*], [[models]], [[calendars]]"
+    )
 
 
 class SettingsInvalid(DragonflyError):
@@ -160,26 +162,41 @@ def all_settings(section: type[BaseModel] = Settings, parents: tuple[str, ...] =
             yield Setting((*parents, name), field)
 
 
-def load_settings(environ: Mapping[str, str], config: Path | None = None) -> Settings:
-    """The settings of this start, from `config` (else as in the module's text) and `environ`.
+class Found(NamedTuple):
+    """What the file and the environment say, as far as it could be read."""
 
-    Raises SettingsInvalid with everything that is wrong. What is wrong inside the catalogue's tables is
-    the catalogue's to say.
-    """
+    settings: Settings | None
+    """None when anything is wrong."""
+    tables: dict[str, object]
+    """The catalogue's [providers.*], [[models]] and [[calendars]], unread: the catalogue says what is wrong there."""
+    problems: tuple[str, ...]
+
+
+def find_settings(environ: Mapping[str, str], config: Path | None = None) -> Found:
+    """Reads `config` (else as in the module's text) and `environ`, and collects everything that is wrong."""
     problems: list[str] = []
     values = _read_config(environ, config, problems)
     tables = {name: values.pop(name) for name in CATALOG_TABLES if name in values}
     if values.pop("catalog_tables", None) is not None:
         problems.append("catalog_tables: no such setting. Write [providers.…], [[models]] and [[calendars]] tables.")
     _overlay_environment(values, environ, problems)
+    settings = None
     try:
         settings = Settings.model_validate_json(json.dumps(values, default=_text_of_date), strict=True)
     except ValidationError as invalid:
         # `loc` and `type` come from our own models or name a setting; the input never leaves this block.
         problems += [_sentence(error) for error in invalid.errors(include_url=False, include_input=False)]
-    if problems:
-        raise SettingsInvalid(tuple(dict.fromkeys(problems)))
-    return settings.model_copy(update={"catalog_tables": tables})
+    if problems or settings is None:
+        return Found(None, tables, tuple(dict.fromkeys(problems)))
+    return Found(settings.model_copy(update={"catalog_tables": tables}), tables, ())
+
+
+def load_settings(environ: Mapping[str, str], config: Path | None = None) -> Settings:
+    """The settings of this start. Raises SettingsInvalid with everything that is wrong with them."""
+    found = find_settings(environ, config)
+    if found.settings is None:
+        raise SettingsInvalid(found.problems)
+    return found.settings
 
 
 def _read_config(environ: Mapping[str, str], config: Path | None, problems: list[str]) -> dict[str, object]:
