@@ -1,0 +1,66 @@
+"""Pre-rendered requests: one body per mode and size, wrapped for a target."""
+
+import json
+from dataclasses import dataclass
+
+PROMPT_BYTES = 1_024
+OUTPUT_TOKENS = 1_024
+
+_PROSE = (
+    "The gate stands at the end of the lane, and whoever comes by leaves a word with the keeper: where from, "
+    "where to, and what the load may weigh. Nothing of it is written down but the weight. "
+)
+_CODE = 'def keep(word: str) -> int:\n\t"""Weigh, don\'t read."""\n\treturn len(word)  # C:\\gate\\lane\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go. `model_prefix` precedes the mode's name for gateways that need it."""
+
+    name: str
+    host: str
+    port: int
+    path: str = "/v1/chat/completions"
+    headers: tuple[tuple[str, str], ...] = ()
+    model_prefix: str = ""
+    model_suffix: str = ""
+    pid: int = 0
+    """Root of the process tree whose CPU time counts; 0: none."""
+
+
+def prompt_text(prompt_bytes: int) -> str:
+    """Prose with some code in it (quotes, backslashes, tabs), about `prompt_bytes` bytes once in JSON."""
+    block = _PROSE * 4 + _CODE
+    rendered = len(json.dumps(block)) - 2
+    return (block * (prompt_bytes // rendered + 1))[: max(1, int(prompt_bytes * len(block) / rendered))]
+
+
+def body(model: str, *, streamed: bool, prompt_bytes: int = PROMPT_BYTES) -> bytes:
+    """The JSON of one request; `prompt_bytes` is the size of the whole body, nearly."""
+    system = {"role": "system", "content": "Answer briefly and in plain words."}
+    user = {"role": "user", "content": prompt_text(max(1, prompt_bytes - 240))}
+    fields: dict[str, object] = {
+        "model": model,
+        "messages": [system, user],
+        "max_tokens": OUTPUT_TOKENS,
+        "temperature": 0.7,
+    }
+    if streamed:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def request(target: Target, mode: str, *, prompt_bytes: int = PROMPT_BYTES) -> bytes:
+    """Head and body, ready to be written as they are."""
+    streamed = mode.startswith(("bench-sse", "bench-openai", "bench-fault-cut"))
+    model = target.model_prefix + mode + target.model_suffix
+    payload = body(model, streamed=streamed, prompt_bytes=prompt_bytes)
+    lines = [
+        f"POST {target.path} HTTP/1.1",
+        f"host: {target.host}:{target.port}",
+        "content-type: application/json",
+        "accept: */*",
+        *(f"{name}: {value}" for name, value in target.headers),
+        f"content-length: {len(payload)}",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + payload
