@@ -1,0 +1,16 @@
+"""Accounts: who holds a wallet and owns keys."""
+
+from sqlalchemy import Column, Table, Text
+
+from dragonfly.infra.database import BIG, SCHEMA
+
+accounts = Table(
+    "accounts",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("email", Text),
+    Column("verified_at_ns", BIG),
+    Column("created_at_ns", BIG, nullable=False),
+    sqlite_strict=True,
+)

@@ -1,0 +1,35 @@
+"""Workers that are alive, and the money that each has leased from the wallets."""
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text
+
+from dragonfly.infra.database import BIG, SCHEMA
+
+workers = Table(
+    "workers",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("beats", BIG, nullable=False),
+    Column("is_dead", Integer, nullable=False),
+    Column("beat_at_ns", BIG, nullable=False),
+    CheckConstraint("is_dead IN (0, 1)", name="is_dead"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""`beats` only grows while its worker lives. Others compare it with their own monotonic clock, never with wall
+time, so nodes whose clocks differ agree. `beat_at_ns` is for people."""
+
+leases = Table(
+    "leases",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("worker_id", Text, ForeignKey("workers.id"), nullable=False),
+    Column("account_id", Text, ForeignKey("wallets.account_id"), nullable=False),
+    Column("key_id", Text, ForeignKey("key_spend.key_id")),
+    Column("amount_nusd", BIG, nullable=False),
+    CheckConstraint("amount_nusd >= 0", name="amount"),
+    Index("ix_leases_worker_id", "worker_id", "account_id"),
+    Index("ix_leases_account_id", "account_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit."""

@@ -1,0 +1,111 @@
+"""Reads of keys. Nothing here returns a secret: there is none."""
+
+import hmac
+import json
+from typing import NamedTuple, cast
+
+from sqlalchemy import Connection, RowMapping, Select, column, func, select, table
+
+from dragonfly.core.ids import AccountId, KeyId
+from dragonfly.core.secrets import key_id_of
+from dragonfly.keys.rules import KeyLimits, Peppers
+from dragonfly.keys.tables import key_spend, keys
+
+KEYS_PAGE_MAX = 1_000
+
+_accounts = table("accounts", column("id"), column("verified_at_ns"))
+
+
+class StoredKey(NamedTuple):
+    """One key as stored, with what it has spent. Money in nano-USD, times in nanoseconds since the epoch."""
+
+    id: KeyId
+    account_id: AccountId
+    is_verified: bool
+    """The account is."""
+    hint: str
+    name: str
+    key_group: str
+    limits: KeyLimits
+    revoked_at_ns: int | None
+    created_at_ns: int
+    spent_nusd: int
+    leased_nusd: int
+    pepper_version: int
+
+
+def key_by_digest(connection: Connection, peppers: Peppers, secret: bytes) -> StoredKey | None:
+    """The key whose digest `secret` (a well-formed key) has, also when it is revoked or expired; else None."""
+    key_id = key_id_of(secret.decode("ascii"))
+    wanted = _stored_keys().add_columns(keys.c.digest).where(keys.c.id == key_id)
+    row = connection.execute(wanted).mappings().one_or_none()
+    if row is None:
+        return None
+    digest = peppers.digest(row["pepper_version"], secret)
+    if digest is None or not hmac.compare_digest(digest, row["digest"]):
+        return None
+    return _stored_key(row)
+
+
+def key_of_account(connection: Connection, key_id: KeyId, *, account_id: AccountId) -> StoredKey | None:
+    """The account's key with that id, or None."""
+    wanted = _stored_keys().where(keys.c.id == key_id, keys.c.account_id == account_id)
+    row = connection.execute(wanted).mappings().one_or_none()
+    return None if row is None else _stored_key(row)
+
+
+def keys_of_account(
+    connection: Connection, account_id: AccountId, *, after: str = "", limit: int = 100
+) -> list[StoredKey]:
+    """The account's keys in the order of their ids, revoked ones too."""
+    wanted = _stored_keys().where(keys.c.account_id == account_id, keys.c.id > after).order_by(keys.c.id)
+    return [_stored_key(row) for row in connection.execute(wanted.limit(min(limit, KEYS_PAGE_MAX))).mappings()]
+
+
+def owner_of_key(connection: Connection, key_id: KeyId) -> AccountId | None:
+    """For operators, who know only the id in a report: the account behind a key."""
+    owner = connection.execute(select(keys.c.account_id).where(keys.c.id == key_id)).scalar_one_or_none()
+    return None if owner is None else AccountId(owner)
+
+
+def count_keys(connection: Connection, account_id: AccountId) -> int:
+    """How many keys the account has, revoked ones too."""
+    return connection.execute(select(func.count()).where(keys.c.account_id == account_id)).scalar_one()
+
+
+def _stored_keys() -> Select[tuple[object, ...]]:
+    joined = keys.join(_accounts, _accounts.c.id == keys.c.account_id).join(
+        key_spend, key_spend.c.key_id == keys.c.id
+    )
+    columns = [column for column in keys.c if column is not keys.c.digest]
+    counters = (key_spend.c.spent_nusd, key_spend.c.leased_nusd)
+    wanted = select(*columns, *counters, _accounts.c.verified_at_ns).select_from(joined)
+    return cast("Select[tuple[object, ...]]", wanted)
+
+
+def _stored_key(row: RowMapping) -> StoredKey:
+    return StoredKey(
+        id=row["id"],
+        account_id=row["account_id"],
+        is_verified=row["verified_at_ns"] is not None,
+        hint=row["hint"],
+        name=row["name"],
+        key_group=row["key_group"],
+        limits=_limits(row),
+        revoked_at_ns=row["revoked_at_ns"],
+        created_at_ns=row["created_at_ns"],
+        spent_nusd=row["spent_nusd"],
+        leased_nusd=row["leased_nusd"],
+        pepper_version=row["pepper_version"],
+    )
+
+
+def _limits(row: RowMapping) -> KeyLimits:
+    models = row["models"]
+    return KeyLimits(
+        requests_per_minute=row["requests_per_minute"],
+        concurrency_max=row["concurrency_max"],
+        spend_limit_nusd=row["spend_limit_nusd"],
+        models=None if models is None else frozenset(json.loads(models)),
+        expires_at_ns=row["expires_at_ns"],
+    )

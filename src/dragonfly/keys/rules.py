@@ -1,0 +1,69 @@
+"""Pure rules of keys: which pepper hashes them, and what limits one may carry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dragonfly.core.secrets import keyed_digest
+
+PEPPER_BYTES_MIN = 32
+MODELS_MAX = 200
+MODEL_LENGTH_MAX = 200
+NAME_LENGTH_MAX = 100
+REQUESTS_PER_MINUTE_MAX = 1_000_000
+CONCURRENCY_MAX = 100_000
+SPEND_LIMIT_NUSD_MAX = 10**18
+
+
+class Peppers:
+    """The secrets that keys are hashed with, by version. The highest version hashes new keys.
+
+    They live outside the database and its backups: a copy of the database then confirms no guessed key, and who
+    can write to the database still cannot plant one.
+    """
+
+    __slots__ = ("_by_version", "current")
+
+    def __init__(self, by_version: Mapping[int, bytes]) -> None:
+        if not by_version or any(len(pepper) < PEPPER_BYTES_MIN for pepper in by_version.values()):
+            raise ValueError(f"a pepper has at least {PEPPER_BYTES_MIN} bytes")
+        if any(version < 1 for version in by_version):
+            raise ValueError("versions of peppers count from 1")
+        self._by_version = dict(by_version)
+        self.current = max(by_version)
+
+    def digest(self, version: int, secret: bytes) -> bytes | None:
+        """The digest under that version; None when its pepper is gone, and with it every key of that version."""
+        pepper = self._by_version.get(version)
+        return None if pepper is None else keyed_digest(pepper, secret)
+
+    def __repr__(self) -> str:
+        return f"Peppers(current={self.current})"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may do; None: the installation's default, and for models, money and expiry no limit."""
+
+    requests_per_minute: int | None = None
+    """0: no limit."""
+    concurrency_max: int | None = None
+    """0: no limit."""
+    spend_limit_nusd: int | None = None
+    models: frozenset[str] | None = None
+    expires_at_ns: int | None = None
+
+    def is_valid(self) -> bool:
+        """Every number in its bounds, and a list of models that is neither empty nor endless."""
+        models = self.models
+        return (
+            _lies_in(self.requests_per_minute, REQUESTS_PER_MINUTE_MAX)
+            and _lies_in(self.concurrency_max, CONCURRENCY_MAX)
+            and _lies_in(self.spend_limit_nusd, SPEND_LIMIT_NUSD_MAX)
+            and (self.expires_at_ns is None or 0 < self.expires_at_ns < 2**63)
+            and (models is None or 0 < len(models) <= MODELS_MAX)
+            and all(0 < len(model) <= MODEL_LENGTH_MAX for model in models or ())
+        )
+
+
+def _lies_in(value: int | None, most: int) -> bool:
+    return value is None or 0 <= value <= most

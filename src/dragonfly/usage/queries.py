@@ -1,0 +1,132 @@
+"""Reads of metered requests. All are scoped to the account that owns the rows."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, tuple_
+
+from dragonfly.core.ids import AccountId, KeyId, RequestId
+from dragonfly.usage.tables import usage, usage_days
+
+NS_PER_DAY = 86_400 * 1_000_000_000
+USAGE_PAGE_MAX = 1_000
+TOTALS_PAGE_MAX = 10_000
+_EPOCH_WEEKDAY = 3
+"""1 January 1970 was a Thursday; Monday is 0."""
+
+
+class UsageRow(NamedTuple):
+    """One request as stored: the columns of the table, in their order."""
+
+    request_id: RequestId
+    account_id: AccountId
+    key_id: KeyId
+    model: str
+    provider: str
+    channel_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    basis: str
+    price_version_id: str
+    hold_nusd: int
+    cost_nusd: int
+    prompt_cost_nusd: int
+    upstream_nusd: int
+    absorbed_nusd: int
+    group_id: str | None
+    outcome: str
+    finish_reason: str
+    is_streamed: int
+    attempts: int
+    upstream_status: int
+    ttft_us: int
+    duration_us: int
+    day: int
+    created_at_ns: int
+
+
+class DayTotal(NamedTuple):
+    """What one key used of one model at one provider on one UTC day (counted from the epoch)."""
+
+    day: int
+    key_id: KeyId
+    model: str
+    provider: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    cost_nusd: int
+
+
+class KeyCosts(NamedTuple):
+    """What a key cost in the running UTC day, week (from Monday) and month, in nano-USD."""
+
+    today_nusd: int
+    week_nusd: int
+    month_nusd: int
+
+
+def day_of(at_ns: int) -> int:
+    """The UTC day of an instant, counted from the epoch."""
+    return at_ns // NS_PER_DAY
+
+
+def week_start(day: int) -> int:
+    """The Monday of the week in which `day` lies."""
+    return day - (day + _EPOCH_WEEKDAY) % 7
+
+
+def usage_by_request(connection: Connection, account_id: AccountId, request_id: RequestId) -> UsageRow | None:
+    """The account's request, or None; somebody else's request is None too."""
+    wanted = select(usage).where(usage.c.request_id == request_id, usage.c.account_id == account_id)
+    row = connection.execute(wanted).one_or_none()
+    return None if row is None else UsageRow(*row)
+
+
+def usage_page(
+    connection: Connection,
+    account_id: AccountId,
+    *,
+    before: tuple[int, str] | None = None,
+    limit: int = 100,
+) -> list[UsageRow]:
+    """The account's requests, newest first; `before` is (created_at_ns, request_id) of the last row seen."""
+    wanted = select(usage).where(usage.c.account_id == account_id)
+    if before is not None:
+        wanted = wanted.where(tuple_(usage.c.created_at_ns, usage.c.request_id) < before)
+    wanted = wanted.order_by(usage.c.created_at_ns.desc(), usage.c.request_id.desc())
+    return [UsageRow(*row) for row in connection.execute(wanted.limit(min(limit, USAGE_PAGE_MAX)))]
+
+
+def day_totals(
+    connection: Connection, account_id: AccountId, *, first_day: int, last_day: int, limit: int = 1_000
+) -> list[DayTotal]:
+    """The account's totals per day, key, model and provider; both days belong to the range."""
+    columns = [usage_days.c[name] for name in DayTotal._fields]
+    wanted = (
+        select(*columns)
+        .where(usage_days.c.account_id == account_id, usage_days.c.day.between(first_day, last_day))
+        .order_by(usage_days.c.day, usage_days.c.key_id, usage_days.c.model, usage_days.c.provider)
+        .limit(min(limit, TOTALS_PAGE_MAX))
+    )
+    return [DayTotal(*row) for row in connection.execute(wanted)]
+
+
+def key_costs(connection: Connection, key_id: KeyId, *, day: int, month_first_day: int) -> KeyCosts:
+    """The key's running totals; reads at most 37 days of one key."""
+    first_day = min(week_start(day), month_first_day)
+    wanted = (
+        select(usage_days.c.day, func.sum(usage_days.c.cost_nusd))
+        .where(usage_days.c.key_id == key_id, usage_days.c.day.between(first_day, day))
+        .group_by(usage_days.c.day)
+    )
+    costs = {int(at): int(cost) for at, cost in connection.execute(wanted)}
+    return KeyCosts(
+        today_nusd=costs.get(day, 0),
+        week_nusd=sum(cost for at, cost in costs.items() if at >= week_start(day)),
+        month_nusd=sum(cost for at, cost in costs.items() if at >= month_first_day),
+    )
