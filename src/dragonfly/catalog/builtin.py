@@ -9,7 +9,21 @@ from pydantic import ValidationError
 from dragonfly.catalog.errors import CatalogInvalid, sentences
 from dragonfly.catalog.schema import BuiltinFile, CalendarTable, ModelTable, ProviderTable
 
-FILES = ("calendars", "deepseek")
+FILES = (
+    "calendars",
+    "deepseek",
+    "moonshotai",
+    "alibaba",
+    "z-ai",
+    "minimax",
+    "openai",
+    "anthropic",
+    "google-ai-studio",
+    "xai",
+    "mistral",
+    "groq",
+    "together",
+)
 """In the order in which models are listed."""
 
 

@@ -80,7 +80,8 @@ class Supply:
     sheet: PriceSheet
     """Without any price: the channel is shown but not sold."""
     context_tokens: int
-    output_tokens_max: int
+    output_tokens_max: int | None = None
+    """None: not published; the context bounds it."""
     prompt_tokens_max: int | None = None
     supported_parameters: tuple[str, ...] = ()
     implicit_caching: bool = False
@@ -193,6 +194,6 @@ def _listing(model: Model, now_ns: int) -> tuple[Listing, int]:
         model=model.id,
         channels=tuple(PricedChannel(supply.channel, quote.price) for supply, quote in quotes),
         context_tokens_max=max(supply.context_tokens for supply in model.supplies),
-        output_tokens_max=max(supply.output_tokens_max for supply in model.supplies),
+        output_tokens_max=max(supply.output_tokens_max or supply.context_tokens for supply in model.supplies),
     )
     return listing, min((quote.until_ns for _, quote in quotes), default=FOREVER_NS)

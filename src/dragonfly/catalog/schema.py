@@ -254,7 +254,8 @@ class ModelTable(Table):
     context_tokens: Tokens
     prompt_tokens_max: Tokens | None = None
     """Where the provider bounds the prompt below the context."""
-    output_tokens_max: Tokens
+    output_tokens_max: Tokens | None = None
+    """Missing: not published; the context bounds it."""
     input_modalities: Listed[Modality] = ("text",)
     output_modalities: Listed[Modality] = ("text",)
     supported_parameters: Listed[FieldName] | None = None

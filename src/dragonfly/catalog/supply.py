@@ -59,12 +59,11 @@ def make_supply(
     layers = offered.layers
     context_tokens = first(*(layer.context_tokens for layer in layers))
     output_tokens_max = first(*(layer.output_tokens_max for layer in layers))
-    for name, value in (("context_tokens", context_tokens), ("output_tokens_max", output_tokens_max)):
-        if value is None:
-            report.problems.append(f"{offered.where}.{name}: is missing; write it here or beside the model's id.")
+    if context_tokens is None:
+        report.problems.append(f"{offered.where}.context_tokens: is missing; write it here or beside the model's id.")
     channel = _channel(offered, connected, taken_ids)
     sheet = _sheet(offered, channel.id, connected, sale, report)
-    if context_tokens is None or output_tokens_max is None:
+    if context_tokens is None:
         return None
     parameters = first(*(layer.supported_parameters for layer in layers))
     return Supply(
@@ -72,7 +71,7 @@ def make_supply(
         provider=connected.public,
         sheet=sheet,
         context_tokens=context_tokens,
-        output_tokens_max=min(output_tokens_max, context_tokens),
+        output_tokens_max=None if output_tokens_max is None else min(output_tokens_max, context_tokens),
         prompt_tokens_max=first(*(layer.prompt_tokens_max for layer in layers)),
         supported_parameters=connected.supported_parameters if parameters is None else parameters,
         implicit_caching=bool(first(*(layer.implicit_caching for layer in layers))),
