@@ -8,7 +8,15 @@ from fractions import Fraction
 
 from dragonfly.catalog.builtin import Builtin, load_builtin
 from dragonfly.catalog.catalog import Catalog, Model, Reasoning, Supply
-from dragonfly.catalog.config import ChannelOverlay, ModelOverlay, OperatorTables, markup_factor, read_tables
+from dragonfly.catalog.config import (
+    UNREADABLE,
+    ChannelOverlay,
+    ModelOverlay,
+    OperatorTables,
+    ProviderOverlay,
+    markup_factor,
+    read_tables,
+)
 from dragonfly.catalog.connect import Connected, Report, connect
 from dragonfly.catalog.errors import CatalogInvalid, shown
 from dragonfly.catalog.pricing import calendars_of
@@ -73,9 +81,23 @@ def _connect_all(
     connected: dict[str, Connected | None] = dict.fromkeys(read.broken_providers)
     for slug in dict.fromkeys([*read.providers, *known.providers]):
         overlay = read.providers.get(slug)
-        is_on = slug not in read.broken_providers and (overlay is None or overlay.enabled)
-        connected[slug] = connect(slug, known.providers.get(slug), overlay, environ, report) if is_on else None
+        if slug in read.broken_providers or (overlay is not None and not overlay.enabled):
+            connected[slug] = None
+        elif (meant := _meant(slug, overlay, known)) is not None:
+            report.problems.append(
+                f"providers.{slug}: is not built in; did you mean {meant}? A provider of your own needs its base_url."
+            )
+            connected[slug] = None
+        else:
+            connected[slug] = connect(slug, known.providers.get(slug), overlay, environ, report)
     return connected
+
+
+def _meant(slug: str, overlay: ProviderOverlay | None, known: Builtin) -> str | None:
+    """The built-in provider whose name was probably mistyped: a table without an address that is like it."""
+    if slug in known.providers or overlay is None or overlay.base_url is not None:
+        return None
+    return next(iter(difflib.get_close_matches(slug, list(known.providers), n=1)), None)
 
 
 def _operators(parts: _Parts) -> Iterator[Offered]:
@@ -91,6 +113,8 @@ def _operators(parts: _Parts) -> Iterator[Offered]:
         seen = set()
         for number, channel in enumerate(model.channels, start=1):
             where = f"{place}.channels[{number}]"
+            if UNREADABLE in (channel.provider, channel.model):
+                continue  # reported already
             if channel.provider not in parts.connected:
                 parts.report.problems.append(f"{where}.provider: {_unknown_provider(channel.provider, parts)}")
             elif (channel.provider, channel.model) in seen:

@@ -3,12 +3,13 @@
 What they look like stands in docs/operate/catalog.md.
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -18,6 +19,7 @@ from dragonfly.catalog.schema import (
     CalendarTable,
     CountryCode,
     FieldName,
+    HoursTable,
     Listed,
     Modality,
     PriceTable,
@@ -25,9 +27,11 @@ from dragonfly.catalog.schema import (
     Slug,
     Table,
     Text,
+    TierTable,
     Tokens,
     UpstreamId,
     WebAddress,
+    WindowTable,
     check_prices,
     problem,
 )
@@ -38,7 +42,19 @@ _PERCENT = re.compile(r"\d{1,4}(\.\d{1,6})?")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RATIO = re.compile(r"\d{1,3}\.\d{1,9}")
 MARKUP_PERCENT_MAX = 1_000
+UNREADABLE = "unreadable"
+Read = TypeVar("Read", bound=Table)
 TABLES = ("providers", "models", "calendars")
+
+_STAND_INS = {
+    "base_url": "https://localhost",
+    "api_key": "",
+    "usd_per_cny": "1.0",
+    "context_tokens": 1,
+    "provider": UNREADABLE,
+    "model": UNREADABLE,
+}
+"""Put in place of a wrong value that is needed, so that the rest of its table can still be checked."""
 
 
 def markup_factor(percent: object) -> Fraction:
@@ -132,6 +148,21 @@ class ModelOverlay(Table):
     channels: Listed[ChannelOverlay] = ()
 
 
+_NAMES = sorted(
+    {
+        *ProviderOverlay.model_fields,
+        *TimeoutsTable.model_fields,
+        *ModelOverlay.model_fields,
+        *ChannelOverlay.model_fields,
+        *PriceTable.model_fields,
+        *WindowTable.model_fields,
+        *HoursTable.model_fields,
+        *TierTable.model_fields,
+        *CalendarTable.model_fields,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorTables:
     """What could be read; `problems` says what could not."""
@@ -163,11 +194,11 @@ def _read_providers(table: object, read: OperatorTables, problems: list[str]) ->
         if not _SLUG.fullmatch(slug):
             problems.append(f"providers.{shown(slug)}: name it with small letters, digits, dots and hyphens.")
             continue
-        try:
-            read.providers[slug] = ProviderOverlay.model_validate(fields)
-        except ValidationError as invalid:
-            problems += sentences(invalid, f"providers.{slug}")
+        provider = _read(ProviderOverlay, fields, f"providers.{slug}", problems)
+        if provider is None:
             read.broken_providers.add(slug)
+        else:
+            read.providers[slug] = provider
 
 
 def _read_models(entries: object, read: OperatorTables, problems: list[str]) -> None:
@@ -175,15 +206,14 @@ def _read_models(entries: object, read: OperatorTables, problems: list[str]) -> 
         problems.append(f"models: write at most {MODELS_MAX} tables, each under [[models]].")
         return
     for position, fields in enumerate(entries, start=1):
-        try:
-            model = ModelOverlay.model_validate(fields)
-        except ValidationError as invalid:
-            problems += sentences(invalid, f"models[{position}]")
+        model = _read(ModelOverlay, fields, f"models[{position}]", problems)
+        if model is None:
             continue
         if model.id in read.models:
             problems.append(
                 f"models[{position}].id: stands in models[{read.positions[model.id]}] too; merge the two."
             )
+            continue
         read.models[model.id] = model
         read.positions[model.id] = position
 
@@ -193,9 +223,40 @@ def _read_calendars(entries: object, read: OperatorTables, problems: list[str]) 
         problems.append("calendars: write tables, each under [[calendars]].")
         return
     for position, fields in enumerate(entries, start=1):
-        try:
-            calendar = CalendarTable.model_validate(fields)
-        except ValidationError as invalid:
-            problems += sentences(invalid, f"calendars[{position}]")
-        else:
+        calendar = _read(CalendarTable, fields, f"calendars[{position}]", problems)
+        if calendar is not None:
             read.calendars[calendar.name] = calendar
+
+
+def _read(kind: type[Read], fields: object, path: str, problems: list[str]) -> Read | None:
+    """The table; when something in it is wrong, what is left of it, so that later checks still see the rest."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as invalid:
+        problems += sentences(invalid, path, _NAMES)
+        places = [error["loc"] for error in invalid.errors(include_url=False, include_input=False)]
+    if not isinstance(fields, dict):
+        return None
+    try:
+        return kind.model_validate(_without(fields, places))
+    except ValidationError:
+        return None
+
+
+def _without(fields: dict[str, object], places: list[tuple[int | str, ...]]) -> dict[str, object]:
+    """A copy without the wrong values, with stand-ins for those that cannot be missing."""
+    rest = copy.deepcopy(fields)
+    for place in places:
+        table: object = rest
+        name: object = place[0] if place else None
+        channels = rest.get("channels")
+        if len(place) > 1 and place[0] == "channels" and isinstance(channels, list) and isinstance(place[1], int):
+            table = channels[place[1]]
+            name = place[2] if len(place) > 2 else "prices"
+        if not isinstance(table, dict) or not isinstance(name, str):
+            continue
+        if name in _STAND_INS:
+            table[name] = _STAND_INS[name]
+        else:
+            table.pop(name, None)
+    return rest

@@ -67,15 +67,12 @@ def connect(
 ) -> Connected | None:
     """The provider when it is enabled: its key is there, or it says that it needs none."""
     configured = overlay or ProviderOverlay()
-    before = len(report.problems)
     credential = _credential(slug, builtin, overlay, environ, report)
     site = _site(slug, builtin, configured, report)
-    if site is None or credential is None or len(report.problems) > before:
+    address = _address(site[0], f"providers.{slug}.base_url", report) if site else None
+    if credential is None or site is None or address is None:
         return None
-    base_url, currency = site
-    address = _address(base_url, f"providers.{slug}.base_url", report)
-    if address is None:
-        return None
+    _, currency = site
     origin, path = address
     if credential and not origin.tls and origin.host not in _LOOPBACK:
         report.notes.append(

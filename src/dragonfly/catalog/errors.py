@@ -1,6 +1,7 @@
 """What is wrong with a catalogue, all at once, in sentences that say what to write instead."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
@@ -22,7 +23,6 @@ class CatalogInvalid(DragonflyError):
 
 _NEEDS = {
     "missing": "is missing.",
-    "extra_forbidden": "is not a known name; see docs/operate/catalog.md for the names.",
     "string_type": "needs text in quotes.",
     "string_too_short": "needs some text.",
     "string_too_long": "is too long.",
@@ -46,9 +46,13 @@ _NEEDS = {
 }
 
 
-def sentences(invalid: ValidationError, path: str) -> list[str]:
-    """One sentence per problem: the path of the wrong value and what to write there; never the value itself."""
-    return [_sentence(error, path) for error in invalid.errors(include_url=False, include_input=False)]
+def sentences(invalid: ValidationError, path: str, names: Iterable[str] = ()) -> list[str]:
+    """One sentence per problem: the path of the wrong value and what to write there; never the value itself.
+
+    `names` are those that exist, for guessing what an unknown one was meant to be.
+    """
+    known = list(names)
+    return [_sentence(error, path, known) for error in invalid.errors(include_url=False, include_input=False)]
 
 
 def shown(name: object) -> str:
@@ -56,13 +60,16 @@ def shown(name: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(name)[:NAME_CHARACTERS_MAX])
 
 
-def _sentence(error: Mapping[str, object], path: str) -> str:
+def _sentence(error: Mapping[str, object], path: str, known: list[str]) -> str:
     location, kind = error["loc"], str(error["type"])
     assert isinstance(location, tuple)
     for part in location:
         path += f"[{part + 1}]" if isinstance(part, int) else f".{shown(part)}"
     if kind.startswith("catalog"):
         return f"{path}: {error['msg']}"
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(location[-1])[:NAME_CHARACTERS_MAX], known, n=1)
+        return f"{path}: there is no such name; " + (f"did you mean {close[0]}?" if close else "remove the line.")
     context = error.get("ctx") or {}
     assert isinstance(context, dict)
     return f"{path}: {_NEEDS.get(kind, 'needs another value.').format_map(context)}"

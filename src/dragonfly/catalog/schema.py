@@ -92,7 +92,7 @@ def _web_address(value: object) -> str:
             pass
         else:
             return value
-    raise problem("write a web address that begins with https://.")
+    raise problem("write a web address that begins with https:// (or http://).")
 
 
 Amount = Annotated[int, BeforeValidator(_amount)]
