@@ -1,0 +1,152 @@
+"""Serving: the socket, uvicorn on uvloop, signals, and a stop in which nothing is lost."""
+
+import asyncio
+import contextlib
+import errno
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from dragonfly.core.errors import DragonflyError
+from dragonfly.infra.logging import Event, EventLog, Level, catch_in_loop, describe
+from dragonfly.settings import ServerSettings
+
+STOP_STEP_S = 5.0
+"""Each step of stopping after the drain is given up after this long."""
+DESCRIPTORS_WANTED = 65_536
+
+STARTED = Event("started", Level.INFO, {"host": str, "port": int, "descriptors_max": int})
+STOPPING = Event("stopping", Level.INFO, {"connections": int})
+STOPPED = Event("stopped", Level.INFO)
+STOP_STEP_FAILED = Event("stop_step_failed", Level.ERROR, {"step": str, "exceptions": tuple})
+
+Step = tuple[str, Callable[[], Awaitable[None]]]
+"""A name for the log, and what to await."""
+
+
+class AddressUnusable(DragonflyError):
+    """The socket cannot be bound."""
+
+    code = "address_unusable"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening-to-be socket; AddressUnusable says what to do. Port 0 lets the system choose."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError:
+        raise AddressUnusable("server.host: is neither an address nor a name of this machine.") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.bind(address)
+    except OSError as failure:
+        bound.close()
+        raise AddressUnusable(_why_unusable(failure, port)) from None
+    return bound
+
+
+def _why_unusable(failure: OSError, port: int) -> str:
+    if failure.errno == errno.EADDRINUSE:
+        return f"Port {port} is in use. Stop what listens there, or choose another port."
+    if failure.errno == errno.EACCES:
+        return f"Port {port} needs privileges. Choose one above 1023 and put a proxy in front."
+    return "server.host: is not an address of this machine."
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server with our signals and with news of its start and stop.
+
+    uvicorn raises a captured signal again when it has drained, which would end the process before the last
+    settlements are written; so the signals are handled by `serve`.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, started: Callable[[], None], stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell_started = started
+        self._tell_stopping = stopping
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._tell_stopping()
+        await super().shutdown(sockets)
+
+
+@contextlib.contextmanager
+def stopping_by_signal(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the server gracefully; a second SIGINT ends the wait for open connections."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def stop_in_steps(steps: list[Step], log: EventLog) -> None:
+    """Each step once, in order; one that fails or hangs is told and does not keep the others from happening."""
+    for name, step in steps:
+        try:
+            async with asyncio.timeout(STOP_STEP_S):
+                await step()
+        except Exception as failure:
+            log.write(STOP_STEP_FAILED, step=name, exceptions=describe(failure).exceptions)
+
+
+def server_config(
+    app: ASGIApp, protocol: Callable[..., asyncio.Protocol], settings: ServerSettings
+) -> uvicorn.Config:
+    """uvicorn without its logging, its server header, its proxy headers and its web sockets."""
+    return uvicorn.Config(
+        app,
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        backlog=settings.backlog,
+        timeout_graceful_shutdown=settings.shutdown_s,  # type: ignore[arg-type]
+    )
+
+
+def allow_many_descriptors() -> int:
+    """Raises the soft limit as far as it may go; returns the limit in force. A stream needs two descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return soft
+
+
+def run_on_uvloop(log: EventLog, main: Callable[[], Awaitable[None]]) -> None:
+    """Runs `main` on a fresh loop whose unhandled exceptions lose their words."""
+
+    async def guarded() -> None:
+        catch_in_loop(log, asyncio.get_running_loop())
+        await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(guarded())

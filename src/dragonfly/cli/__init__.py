@@ -1,0 +1,30 @@
+"""The command line. Each command is a thin layer over the actions and queries of the packages below."""
+
+from typing import NoReturn
+
+import typer
+
+from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
+from dragonfly.cli.failures import run
+from dragonfly.cli.market import models
+from dragonfly.cli.serving import migrate, version
+
+commands = typer.Typer(
+    name="dragonfly",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A self-hostable, OpenAI-compatible gateway to language models. Try it: dragonfly demo",
+    epilog="Exit codes: 0 done, 1 refused or found something, 2 wrong arguments, 3 wrong settings, "
+    "4 database away or to be migrated, 70 a fault in Dragonfly.",
+)
+for command in (migrate, version, models, usage):
+    commands.command()(command)
+for name, group in (("account", account_commands), ("key", key_commands), ("credit", credit_commands)):
+    commands.add_typer(group, name=name)
+
+
+def main() -> NoReturn:
+    """Entry point of the `dragonfly` program."""
+    run(commands)

@@ -1,0 +1,1 @@
+"""The installed program as its users see it: real processes, real files, real sockets."""
