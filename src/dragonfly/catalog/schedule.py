@@ -48,16 +48,17 @@ class Window:
         if day.weekday() not in self.weekdays or (self.calendar is not None and day in self.calendar.days_off):
             return
         for start, end in self.hours:
-            yield self._instant(day, start), self._instant(day, end)
+            yield self.instant(day, start), self.instant(day, end)
 
     def day_of(self, now_ns: int) -> date:
         """The local calendar day of an instant."""
         return datetime.fromtimestamp(min(now_ns // NS_PER_S, _LAST_SECOND), self.zone).date()
 
     def midnight_after(self, day: date) -> int:
-        return self._instant(day, MINUTES_PER_DAY)
+        return self.instant(day, MINUTES_PER_DAY)
 
-    def _instant(self, day: date, minute: int) -> int:
+    def instant(self, day: date, minute: int) -> int:
+        """The instant that many minutes after a local day began, by the clock on the wall."""
         days, rest = divmod(minute, MINUTES_PER_DAY)
         local = datetime.combine(day + timedelta(days=days), time(*divmod(rest, 60)), self.zone)
         return instant_ns(local)
