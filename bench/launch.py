@@ -52,10 +52,18 @@ class Launch:
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[str, str], ...] = ()
     model_prefix: str = ""
-    model_suffix: str = ""
+    fixed_model: str = ""
     ready_timeout_s: float = 30.0
     configuration: Mapping[str, str] = field(default_factory=dict)
     """File name or setting to its text, as published with the result."""
+
+
+def installed_folder(site: Site, package: str) -> Path:
+    """The folder of a package in the benchmark's virtual environment."""
+    found = next(site.programs.glob(f"lib/python*/site-packages/{package}"), None)
+    if found is None:
+        raise NotRunning("its package is not installed")
+    return found
 
 
 def raise_descriptor_limit() -> int:
@@ -149,7 +157,7 @@ def running(name: str, launch: Launch, site: Site) -> Iterator[Running]:
             path=launch.path,
             headers=launch.headers,
             model_prefix=launch.model_prefix,
-            model_suffix=launch.model_suffix,
+            fixed_model=launch.fixed_model,
             pid=process.pid,
         )
         verdict = await_answer(target, process, site.folder, timeout_s=launch.ready_timeout_s)

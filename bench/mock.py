@@ -24,7 +24,7 @@ from bench.timer import FineTimer
 BACKLOG = 8_192
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 RENDERED_MODES_MAX = 256
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,100})"')
+_MODE = re.compile(rb'"(?:model|user)"\s*:\s*"[^"\\]{0,100}?(bench-[^"\\]{1,100})"')
 _NOT_A_MODE = whole(500, "application/json", b'{"error":{"message":"This model is no mode of the mock upstream."}}')
 
 
@@ -83,7 +83,7 @@ class MockUpstream(asyncio.Protocol):
             return
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts, self._body_bytes = [], 0
-        match = _MODEL.search(body)
+        match = _MODE.search(body)
         try:
             mode = self._answers.mode(match[1].decode() if match else "")
         except UnknownMode:

@@ -1,4 +1,5 @@
-"""What the mock upstream can be asked to do, named by the model id, which every gateway forwards in some way.
+"""What the mock upstream can be asked to do, named in the request's `model` or, where a gateway only knows
+models of its own, in its field `user`.
 
 bench-json-BYTES        one JSON answer of about BYTES bytes, at once
 bench-late-MS           the small JSON answer after MS milliseconds
@@ -100,10 +101,11 @@ def _stream_mode(name: str, kind: Kind, rest: str) -> Mode:
 JSON_SMALL = "bench-json-230"
 JSON_1K = "bench-json-1024"
 STREAM_TTFT = "bench-sse-2x1000"
+STREAM_FAST = "bench-sse-64x5000"
 STREAM_PACED = "bench-sse-64x20000"
 STREAM_CHUNKS = "bench-sse-1000x20000"
-STREAM_500 = "bench-sse-60x50000"
-STREAM_1000 = "bench-sse-40x100000"
+STREAM_500 = "bench-sse-30x50000"
+STREAM_1000 = "bench-sse-20x100000"
 STREAM_HELD = "bench-sse-2x1800000000"
 STREAM_BULK = "bench-sse-5000x0"
 
@@ -112,6 +114,7 @@ MODELS = (
     JSON_SMALL,
     JSON_1K,
     STREAM_TTFT,
+    STREAM_FAST,
     STREAM_PACED,
     STREAM_CHUNKS,
     STREAM_500,

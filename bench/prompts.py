@@ -15,7 +15,7 @@ _CODE = 'def keep(word: str) -> int:\n\t"""Weigh, don\'t read."""\n\treturn len(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go. `model_prefix` precedes the mode's name for gateways that need it."""
+    """Where requests go and how the mode is named there."""
 
     name: str
     host: str
@@ -23,7 +23,9 @@ class Target:
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[str, str], ...] = ()
     model_prefix: str = ""
-    model_suffix: str = ""
+    """Put before the mode's name to make the model's name."""
+    fixed_model: str = ""
+    """For gateways that know no model but their own: the model is this, the mode stands in the field `user`."""
     pid: int = 0
     """Root of the process tree whose CPU time counts; 0: none."""
 
@@ -35,12 +37,12 @@ def prompt_text(prompt_bytes: int) -> str:
     return (block * (prompt_bytes // rendered + 1))[: max(1, int(prompt_bytes * len(block) / rendered))]
 
 
-def body(model: str, *, streamed: bool, prompt_bytes: int = PROMPT_BYTES) -> bytes:
+def body(names: dict[str, str], *, streamed: bool, prompt_bytes: int = PROMPT_BYTES) -> bytes:
     """The JSON of one request; `prompt_bytes` is the size of the whole body, nearly."""
     system = {"role": "system", "content": "Answer briefly and in plain words."}
     user = {"role": "user", "content": prompt_text(max(1, prompt_bytes - 240))}
     fields: dict[str, object] = {
-        "model": model,
+        **names,
         "messages": [system, user],
         "max_tokens": OUTPUT_TOKENS,
         "temperature": 0.7,
@@ -53,8 +55,10 @@ def body(model: str, *, streamed: bool, prompt_bytes: int = PROMPT_BYTES) -> byt
 def request(target: Target, mode: str, *, prompt_bytes: int = PROMPT_BYTES) -> bytes:
     """Head and body, ready to be written as they are."""
     streamed = mode.startswith(("bench-sse", "bench-openai", "bench-fault-cut"))
-    model = target.model_prefix + mode + target.model_suffix
-    payload = body(model, streamed=streamed, prompt_bytes=prompt_bytes)
+    names = {"model": target.model_prefix + mode}
+    if target.fixed_model:
+        names = {"model": target.fixed_model, "user": mode}
+    payload = body(names, streamed=streamed, prompt_bytes=prompt_bytes)
     lines = [
         f"POST {target.path} HTTP/1.1",
         f"host: {target.host}:{target.port}",

@@ -1,0 +1,80 @@
+"""How long each measure takes: the full run and the quick one."""
+
+from dataclasses import dataclass
+
+from bench.modes import STREAM_500, STREAM_1000, STREAM_FAST, STREAM_PACED
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Paced streams whose gaps are compared: how many, in which mode, how often."""
+
+    streams: int
+    mode: str
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bounds of a run. Seconds and counts; windows and rounds are repeated and their median is shown."""
+
+    name: str
+    windows: int
+    window_s: float
+    warm_s: float
+    rounds: int
+    requests_per_round: int
+    streams_per_round: int
+    gaps: tuple[Gaps, ...]
+    memory_levels: tuple[int, ...]
+    stalled_readers: int
+    prompt_bytes: tuple[int, ...]
+    load_shares: tuple[float, ...]
+    load_s: float
+    fairness_s: float
+    settle_s: float
+    only: tuple[str, ...] | None = None
+    """Comparators that are run; None: all."""
+
+
+FULL = Plan(
+    name="full",
+    windows=3,
+    window_s=1.5,
+    warm_s=0.5,
+    rounds=15,
+    requests_per_round=400,
+    streams_per_round=50,
+    gaps=(
+        Gaps(1, STREAM_FAST, 10),
+        Gaps(100, STREAM_PACED, 3),
+        Gaps(500, STREAM_500, 3),
+        Gaps(1_000, STREAM_1000, 3),
+    ),
+    memory_levels=(0, 1_000, 2_000, 5_000, 10_000),
+    stalled_readers=200,
+    prompt_bytes=(100_000, 1_000_000, 10_000_000),
+    load_shares=(0.2, 0.4, 0.6, 0.8),
+    load_s=2.0,
+    fairness_s=3.0,
+    settle_s=5.0,
+)
+
+QUICK = Plan(
+    name="quick",
+    windows=2,
+    window_s=0.7,
+    warm_s=0.3,
+    rounds=5,
+    requests_per_round=300,
+    streams_per_round=30,
+    gaps=(Gaps(100, STREAM_PACED, 1),),
+    memory_levels=(0, 200, 500, 1_000),
+    stalled_readers=50,
+    prompt_bytes=(1_000_000,),
+    load_shares=(0.4,),
+    load_s=1.0,
+    fairness_s=1.0,
+    settle_s=1.0,
+    only=("nginx", "haproxy", "dragonfly"),
+)
