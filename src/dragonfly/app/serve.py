@@ -7,6 +7,8 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import uvicorn
 import uvloop
@@ -25,8 +27,28 @@ STOPPING = Event("stopping", Level.INFO, {"connections": int})
 STOPPED = Event("stopped", Level.INFO)
 STOP_STEP_FAILED = Event("stop_step_failed", Level.ERROR, {"step": str, "exceptions": tuple})
 
-Step = tuple[str, Callable[[], Awaitable[None]]]
-"""A name for the log, and what to await."""
+
+class Step(NamedTuple):
+    """Something to await at the start or at the stop."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one process serves, put together by `dragonfly.app.build`."""
+
+    app: ASGIApp
+    """Answers everything but the data plane."""
+    protocol: Callable[..., asyncio.Protocol]
+    """Makes the protocol of each connection."""
+    starts: tuple[Step, ...]
+    """Run in this order before the socket is listened to."""
+    stops: tuple[Step, ...]
+    """Run in this order after the drain, also when a start failed."""
+    draining: Callable[[], None]
+    """Told when no new connection is accepted any more."""
 
 
 class AddressUnusable(DragonflyError):
@@ -101,14 +123,48 @@ def stopping_by_signal(server: uvicorn.Server) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def stop_in_steps(steps: list[Step], log: EventLog) -> None:
+async def stop_in_steps(steps: tuple[Step, ...], log: EventLog, *, step_s_max: float = STOP_STEP_S) -> None:
     """Each step once, in order; one that fails or hangs is told and does not keep the others from happening."""
-    for name, step in steps:
+    for step in steps:
         try:
-            async with asyncio.timeout(STOP_STEP_S):
-                await step()
+            async with asyncio.timeout(step_s_max):
+                await step.run()
         except Exception as failure:
-            log.write(STOP_STEP_FAILED, step=name, exceptions=describe(failure).exceptions)
+            log.write(STOP_STEP_FAILED, step=step.name, exceptions=describe(failure).exceptions)
+
+
+async def serve(
+    served: Served,
+    bound: socket.socket,
+    settings: ServerSettings,
+    log: EventLog,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves on `bound` until a signal; `started` is told when connections are accepted.
+
+    The stop is bounded: at most `settings.shutdown_s` for running answers, then STOP_STEP_S for each step.
+    """
+    host, port = bound.getsockname()[:2]
+    descriptors_max = allow_many_descriptors()
+
+    def tell_started() -> None:
+        log.write(STARTED, host=host.lstrip(":") or "any", port=port, descriptors_max=descriptors_max)
+        started()
+
+    def tell_stopping() -> None:
+        served.draining()
+        log.write(STOPPING, connections=len(server.server_state.connections))
+
+    config = server_config(served.app, served.protocol, settings)
+    server = DrainingServer(config, started=tell_started, stopping=tell_stopping)
+    with stopping_by_signal(server):
+        try:
+            for step in served.starts:
+                await step.run()
+            await server.serve(sockets=[bound])
+        finally:
+            await stop_in_steps(served.stops, log)
+    log.write(STOPPED)
 
 
 def server_config(
