@@ -113,7 +113,7 @@ class PriceVersion:
         elif self.is_marginal:
             return self._cost_marginal(usage)
         else:
-            rates = self._rates_reached(prompt)
+            rates = self.rates_reached(prompt)
         in_rate, out_rate, read_rate, write_rate, write_1h_rate, reasoning_rate = rates
         prompt_exact = (
             (prompt - read - written) * in_rate
@@ -148,7 +148,8 @@ class PriceVersion:
         upstream = (2 * exact + TOKENS_PER_PRICE_UNIT) // (2 * TOKENS_PER_PRICE_UNIT)
         return Cost(customer, upstream, prompt, customer - prompt)
 
-    def _rates_reached(self, prompt_tokens: int) -> Rates:
+    def rates_reached(self, prompt_tokens: int) -> Rates:
+        """The list rates of the highest tier that a prompt of this length reaches."""
         reached = self.rates
         for tier in self.tiers:
             if prompt_tokens <= tier.above_prompt_tokens:
@@ -174,7 +175,7 @@ class PriceVersion:
             prompt_exact += _overlap(read_end, written_1h_end, start, end) * rates.cache_write_1h
             prompt_exact += _overlap(written_1h_end, written_end, start, end) * rates.cache_write
             prompt_exact += _overlap(written_end, usage.prompt_tokens, start, end) * rates.prompt
-        top = self._rates_reached(usage.prompt_tokens)
+        top = self.rates_reached(usage.prompt_tokens)
         plain_tokens = usage.completion_tokens - usage.reasoning_tokens
         return self._rounded(prompt_exact, plain_tokens * top.completion + usage.reasoning_tokens * top.reasoning)
 
