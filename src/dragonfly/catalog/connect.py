@@ -12,6 +12,7 @@ from dragonfly.catalog.errors import shown
 from dragonfly.catalog.schema import Currency, ProviderTable
 from dragonfly.core.secrets import Secret
 from dragonfly.providers.channel import ChannelTimeouts, Origin
+from dragonfly.providers.dialects import DIALECTS
 
 KEY_CHARACTERS_MAX = 4_096
 KEY_FILE_BYTES_MAX = 64 * 1024
@@ -82,12 +83,15 @@ def connect(
         report.problems.append(
             f'providers.{slug}.usd_per_cny: write what one CNY costs you in USD, such as "0.1412".'
         )
+    dialect = configured.dialect or (builtin.dialect if builtin else DIALECT_DEFAULT)
+    if dialect not in DIALECTS:
+        report.problems.append(f"providers.{slug}.dialect: write one of {', '.join(sorted(DIALECTS))}.")
     return Connected(
         public=_public(slug, builtin, configured),
         origin=origin,
         path=path,
         credential=credential,
-        dialect=configured.dialect or (builtin.dialect if builtin else DIALECT_DEFAULT),
+        dialect=dialect,
         currency=currency,
         usd_per_cny=configured.usd_per_cny,
         concurrency_max=configured.concurrency_max or (builtin.concurrency_max if builtin else None),
