@@ -163,6 +163,17 @@ def test_models_lists_what_the_environment_has_keys_for(program: Program) -> Non
     assert "deepseek/deepseek-flash" in program.run("models", DEEPSEEK_API_KEY="sk-CANARY8f2e").output
 
 
+def test_the_catalogue_is_compared_with_an_independent_price_list(program: Program) -> None:
+    ended = program.run("catalog", "check", "--json")
+    report = ended.json
+    assert isinstance(report, dict)
+    assert report["compared"] > 10
+    assert ended.code == (0 if report["clean"] else 1)
+    assert {"finding", "provider", "model", "ours", "theirs"} <= set(report["findings"][0])
+    text = program.run("catalog", "check")
+    assert text.output.startswith(f"Compared {report['compared']} models with genai-prices")
+
+
 def test_the_version_is_printed(program: Program) -> None:
     versions = program.run("version", "--json").json
     assert isinstance(versions, dict)
@@ -173,9 +184,9 @@ def test_every_command_explains_itself_with_an_example(program: Program) -> None
     overview = program.run("--help").output
     commands = overview.split("Commands:\n")[1].split("\n\n")[0]
     names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert {"migrate", "version", "models", "usage", "account", "key", "credit"} <= set(names)
+    assert {"migrate", "version", "models", "usage", "account", "key", "credit", "catalog"} <= set(names)
     assert "..." not in commands, "a one-line description does not fit"
-    for group in ("account", "key", "credit"):
+    for group in ("account", "key", "credit", "catalog"):
         inner = program.run(group, "--help").output.split("Commands:\n")[1]
         for line in inner.splitlines():
             if line.startswith("  ") and line[2] != " ":

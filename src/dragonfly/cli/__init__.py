@@ -6,7 +6,7 @@ import typer
 
 from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
 from dragonfly.cli.failures import run
-from dragonfly.cli.market import models
+from dragonfly.cli.market import catalog_commands, models
 from dragonfly.cli.serving import migrate, version
 
 commands = typer.Typer(
@@ -21,7 +21,12 @@ commands = typer.Typer(
 )
 for command in (migrate, version, models, usage):
     commands.command()(command)
-for name, group in (("account", account_commands), ("key", key_commands), ("credit", credit_commands)):
+for name, group in {
+    "account": account_commands,
+    "key": key_commands,
+    "credit": credit_commands,
+    "catalog": catalog_commands,
+}.items():
     commands.add_typer(group, name=name)
 
 

@@ -1,15 +1,25 @@
-"""`dragonfly models`: what this installation sells, at which price, through whom."""
+"""`dragonfly models` and `catalog`: what this installation sells, and whether its prices are still right."""
 
 import os
 from fractions import Fraction
 
+import typer
+
 from dragonfly.app.setup import configure
+from dragonfly.catalog.builtin import load_builtin
 from dragonfly.catalog.catalog import Catalog, Listing, PricedChannel
+from dragonfly.catalog.check import Drift, DriftReport, Finding, GenaiPrices, check_catalog
 from dragonfly.catalog.prices import PriceVersion
+from dragonfly.cli.failures import REFUSED
 from dragonfly.cli.opening import ConfigFile
-from dragonfly.cli.output import AsJson, JsonValue, show_json, show_table, warn
+from dragonfly.cli.output import AsJson, JsonValue, show_json, show_line, show_table, warn
 from dragonfly.core.clock import SystemClock
 from dragonfly.core.money import usd_text
+
+catalog_commands = typer.Typer(no_args_is_help=True, help="The built-in catalogue: check its prices.")
+
+_QUIET = (Finding.UNKNOWN_HERE, Finding.UNKNOWN_THERE, Finding.NOT_COVERED)
+"""Findings that are no drift; shown as counts, and in full as JSON."""
 
 
 def models(config: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -37,6 +47,64 @@ def models(config: ConfigFile = None, as_json: AsJson = False) -> None:
             for listing in listings
         ],
     )
+
+
+@catalog_commands.command("check")
+def catalog_check(as_json: AsJson = False) -> None:
+    """Compare the built-in prices with genai-prices.
+
+    Prints where they differ, what nobody has checked for long, and calendars that end soon. Nothing is fetched and
+    nothing is changed: a difference is news, not a correction. Exit code 1 when there is any. Needs the package
+    genai-prices: pip install 'dragonfly-gateway[prices]'.
+
+    \b
+    Example:
+      dragonfly catalog check --json
+    """
+    report = check_catalog(load_builtin(), GenaiPrices(), SystemClock().now_ns())
+    if as_json:
+        show_json(_report_fields(report))
+    else:
+        _show_report(report)
+    if not report.is_clean:
+        raise typer.Exit(REFUSED)
+
+
+def _show_report(report: DriftReport) -> None:
+    drifts = [drift for drift in report.drifts if drift.finding not in _QUIET]
+    counts = [sum(drift.finding is finding for drift in report.drifts) for finding in _QUIET]
+    show_line(f"Compared {report.compared} models with {report.source}: {len(drifts)} findings.")
+    show_line("Not here: {}, not there: {}, providers not covered there: {} models.".format(*counts))
+    if drifts:
+        show_table(
+            ("FINDING", "PROVIDER", "MODEL", "PRICE", "ABOVE TOKENS", "OURS $/M", "THEIRS $/M", "WHEN"),
+            [
+                (
+                    drift.finding.value,
+                    drift.provider,
+                    drift.model,
+                    drift.rate_class,
+                    drift.above_prompt_tokens or "",
+                    drift.ours,
+                    drift.theirs,
+                    drift.when,
+                )
+                for drift in drifts
+            ],
+        )
+
+
+def _report_fields(report: DriftReport) -> dict[str, JsonValue]:
+    return {
+        "source": report.source,
+        "compared": report.compared,
+        "clean": report.is_clean,
+        "findings": [_drift_fields(drift) for drift in report.drifts],
+    }
+
+
+def _drift_fields(drift: Drift) -> dict[str, JsonValue]:
+    return {**drift._asdict(), "finding": drift.finding.value}
 
 
 def _listings(catalog: Catalog, now_ns: int) -> list[Listing]:
