@@ -17,6 +17,7 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 PROMPT_BYTES_PER_TOKEN = 4
 """For estimates only, when a client leaves before the provider has counted."""
 RETRY_AFTER_MAX_S = 3_600.0
+BUSY_STATUSES = frozenset({429, 498, 503, 529})
 
 
 Cause: TypeAlias = FailureKind | BrokenKind | UnreachableKind
@@ -82,7 +83,7 @@ class Failure(NamedTuple):
             return Refusal(code, message)
         if self.cause is BrokenKind.TIMEOUT:
             return Refusal("upstream_timeout", "The provider did not answer in time. Retry, or choose another model.")
-        if self.cause in (FailureKind.OVERLOADED, FailureKind.RATE_LIMITED) or self.is_lasting:
+        if self.is_lasting or self.cause is FailureKind.RATE_LIMITED or self.status in BUSY_STATUSES:
             return Refusal(
                 "no_healthy_channel",
                 "The provider cannot take the request at the moment. Retry after the seconds in Retry-After,"

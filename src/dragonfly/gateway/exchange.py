@@ -116,6 +116,8 @@ class Exchange:
                 self._admit(key, body)
         except DragonflyError as error:
             self._refuse(error)
+        except Exception as problem:
+            self.crash(problem)
 
     def _wait(self, work: Coroutine[object, object, None]) -> None:
         self.gateway.spawn(self._guarded(work))

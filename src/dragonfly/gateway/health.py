@@ -55,12 +55,12 @@ class HealthBoard:
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._channels: dict[str, ChannelHealth] = {}
+        self.channels: dict[str, ChannelHealth] = {}
 
     def of(self, channel_id: str) -> ChannelHealth:
-        health = self._channels.get(channel_id)
+        health = self.channels.get(channel_id)
         if health is None:
-            health = self._channels[channel_id] = ChannelHealth()
+            health = self.channels[channel_id] = ChannelHealth()
         return health
 
     def standing(self, health: ChannelHealth, concurrency_max: int | None) -> Standing:

@@ -17,8 +17,7 @@ from dragonfly.gateway.attempt import PROMPT_BYTES_PER_TOKEN, Attempt, Failure
 from dragonfly.gateway.sse import complete_length, split_events
 from dragonfly.gateway.wire.answer import render_last_chunk, render_usage_chunk, usage_fields, usage_object
 from dragonfly.providers.connection import BrokenKind
-from dragonfly.providers.dialects import EventFacts, FailureKind, UpstreamFailure
-from dragonfly.providers.dialects.plain import is_plain
+from dragonfly.providers.dialects import EventFacts, FailureKind, UpstreamFailure, is_plain
 
 if TYPE_CHECKING:
     from dragonfly.gateway.exchange import Exchange
@@ -35,11 +34,12 @@ class StreamAttempt(Attempt):
     """Relays one stream."""
 
     __slots__ = (
-        "_choices_left",
+        "_choices",
         "_done",
         "_early",
         "_event_bytes",
         "_finish_reason",
+        "_finished",
         "_flowing",
         "_has_output",
         "_held",
@@ -69,7 +69,9 @@ class StreamAttempt(Attempt):
         self._event_bytes = 0
         self._has_output = False
         self._finish_reason = ""
-        self._choices_left = exchange.request.choices
+        self._choices = exchange.request.choices
+        self._finished: set[int] = set()
+        """Choices with a finish reason; a provider may repeat one."""
         self._held: list[bytes] | None = None
         self._held_facts: list[EventFacts] = []
         self._usage: TokenUsage | None = None
@@ -176,12 +178,14 @@ class StreamAttempt(Attempt):
             self._abort_as(Failure(BrokenKind.TOO_LARGE, self.status))
 
     def _flush_rest(self) -> None:
-        """A last event without its blank line counts when the stream ended in order."""
+        """A last event without its blank line counts when it is whole; half of one is not for the client."""
         if self._rest:
             data = b"".join(self._rest)
             self._rest.clear()
-            if data.strip(b"\r\n"):
-                self._inspect(data.rstrip(b"\r\n") + b"\n\n")
+            event = data.rstrip(b"\r\n") + b"\n\n"
+            facts = self.dialect.inspect_event(event)
+            if facts.obj is not None or facts.done:
+                self._inspect(event)
 
     def _inspect(self, data: bytes) -> None:
         """Look into each event; plain ones between them go on together."""
@@ -210,6 +214,10 @@ class StreamAttempt(Attempt):
             self._event_error(facts.error)
             return False
         if not self._started:
+            if facts.obj is None:
+                # The first event is no JSON: whatever this is, another channel may do better.
+                self._abort_as(Failure(BrokenKind.GARBAGE, self.status))
+                return False
             self._start()
             out.extend(self._early)
             self._early = []
@@ -240,7 +248,7 @@ class StreamAttempt(Attempt):
                 self._event_bytes = length
             self._has_output = True
         if facts.finish_reason:
-            self._choices_left -= 1
+            self._finished.update(facts.finished_choices)
             if self._finish_reason != "error":
                 self._finish_reason = facts.finish_reason
 
@@ -248,7 +256,7 @@ class StreamAttempt(Attempt):
         """From here on nothing but the end can come: hold it for the charge."""
         if facts.done or (facts.choices_empty and facts.usage is not None):
             return True
-        return bool(facts.finish_reason) and self._choices_left <= 0
+        return bool(facts.finish_reason) and len(self._finished) >= self._choices
 
     def _hold(self, event: bytes, facts: EventFacts) -> None:
         if self._held is None:

@@ -79,6 +79,9 @@ class FastLane(HttpToolsProtocol):
         self.on_lane = False
         self.in_head = False
         self.head_bytes = 0
+        self.read_bytes = 0
+        self.unparsed_body_bytes = 0
+        """Of the body behind an Upgrade that is not followed: the parser stops there, the body still comes."""
         self.body_parts: list[bytes] = []
         self.body_bytes = 0
         self.body_counted = 0
@@ -152,22 +155,31 @@ class FastLane(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self.unparsed_body_bytes:
+            self._take_unparsed(data)
+            return
+        self.read_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.close_after = True
-            if self.active is None and (self.cycle is None or self.cycle.response_complete):
-                self.transport.close()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
             return
-        except httptools.HttpParserError:
-            self._refuse_connection(
-                self.refusal or Refusal("invalid_request", "The bytes received are no valid HTTP/1.1 request.")
-            )
+        except httptools.HttpParserError as error:
+            self._parsing_failed(error)
             return
         if self.in_head:
             self.head_bytes += len(data)
             if self.head_bytes > self.limits.head_bytes_max:
                 self._refuse_connection(_head_too_large())
+
+    def _parsing_failed(self, error: httptools.HttpParserError) -> None:
+        """What came is no request, or a callback refused it, or a callback of ours has a bug."""
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, Refusal):
+            self.gateway.report("lane_crashed", kind=type(cause).__name__)
+        self._refuse_connection(
+            self.refusal or Refusal("invalid_request", "The bytes received are no valid HTTP/1.1 request.")
+        )
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -221,6 +233,39 @@ class FastLane(HttpToolsProtocol):
                 self.deadline_s = math.inf
             super().on_message_complete()
             return
+        if self.parser.should_upgrade() and self._expects_unparsed():
+            return
+        self._take_request()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """The parser stops behind an Upgrade: this request is answered, then the connection closes."""
+        self.close_after = True
+        if self.unparsed_body_bytes:
+            self._take_unparsed(rest)
+        elif self.active is None and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+
+    def _expects_unparsed(self) -> bool:
+        self.unparsed_body_bytes = int(self.head.get(b"content-length", b"0"))
+        return self.unparsed_body_bytes > 0
+
+    def _take_unparsed(self, data: bytes) -> None:
+        """The body of a request whose Upgrade is ignored, as RFC 9110 allows (Java's client offers h2c)."""
+        body = data[: self.unparsed_body_bytes]
+        self.unparsed_body_bytes -= len(body)
+        try:
+            if body:
+                self.on_body(body)
+        except Refusal as refusal:
+            self.unparsed_body_bytes = 0
+            self._refuse_connection(refusal)
+            return
+        if not self.unparsed_body_bytes:
+            self.discarding = 1
+            self._take_request()
+
+    def _take_request(self) -> None:
+        """The request is complete: serve it, or let it wait for its turn."""
         parts = self.body_parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         path, _, query = self.url.partition(b"?")
@@ -260,8 +305,11 @@ class FastLane(HttpToolsProtocol):
         coding = head.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             self._refuse_in_parser(Refusal("invalid_request", "The only transfer coding served is chunked."))
-        if len(self.url) > limits.head_bytes_max or self.head_bytes > limits.head_bytes_max:
-            self._refuse_in_parser(_head_too_large())
+        # The sum is only worth its time when the reads were large enough to break the limit.
+        if self.head_bytes + self.read_bytes > limits.head_bytes_max:
+            length = len(self.url) + sum(len(name) + len(value) for name, value in headers)
+            if length > limits.head_bytes_max:
+                self._refuse_in_parser(_head_too_large())
 
     def _check_host(self, host: bytes | None) -> None:
         gateway = self.gateway

@@ -1,5 +1,7 @@
 """An answer that is not streamed: collected, its usage read, rendered with the cost, sent when it is paid."""
 
+from msgspec import Raw
+
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
 from dragonfly.gateway.attempt import ERROR_BODY_BYTES_MAX, PROMPT_BYTES_PER_TOKEN, Attempt, Failure
@@ -8,6 +10,7 @@ from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.dialects import FailureKind
 
 ANSWER_BYTES_PER_TOKEN = 4
+NULL = Raw(b"null")
 
 
 class WholeAttempt(Attempt):
@@ -33,7 +36,7 @@ class WholeAttempt(Attempt):
         facts = read_answer(body)
         if facts is None:
             self._failed(Failure(BrokenKind.GARBAGE, self.status))
-        elif "error" in facts.fields and facts.fields["error"] != b"null":
+        elif "error" in facts.fields and facts.fields["error"] != NULL:
             self._refused()
         elif not facts.native_finish_reasons:
             self._failed(Failure(FailureKind.OTHER, self.status))

@@ -16,6 +16,7 @@ from dragonfly.core.tokens import TokenUsage
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw])
 
+OPENING_BRACE = ord("{")
 EMPTY_VALUES = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
@@ -99,7 +100,7 @@ def usage_object(usage: TokenUsage, charge: Charge, upstream: dict[str, Raw]) ->
 def _details(upstream: Raw | None, ours: dict[str, int]) -> dict[str, object]:
     """The provider's details with our counts over them."""
     fields: dict[str, object] = {}
-    if upstream is not None and upstream[:1] == b"{":
+    if upstream is not None and memoryview(upstream)[0] == OPENING_BRACE:
         fields.update(_fields.decode(upstream))
     fields.update(ours)
     return fields
@@ -107,7 +108,7 @@ def _details(upstream: Raw | None, ours: dict[str, int]) -> dict[str, object]:
 
 def usage_fields(raw: Raw | None) -> dict[str, Raw]:
     """The provider's usage object, field by field; {} when there is none."""
-    if raw is None or bytes(raw[:1]) != b"{":
+    if raw is None or memoryview(raw)[0] != OPENING_BRACE:
         return {}
     return _fields.decode(raw)
 

@@ -43,6 +43,8 @@ _options = msgspec.json.Decoder(dict[str, Raw])
 
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 _TRUE = Raw(b"true")
+_NULL = Raw(b"null")
+OPENING_BRACKET = ord("[")
 
 
 class MaxPrice(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +94,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
     fields = read_fields(body, GUARDED)
     models = _read_models(fields)
     messages = fields.get("messages")
-    if messages is None or bytes(messages[:1]) != b"[" or len(messages) < 3:
+    if messages is None or len(messages) < len(b"[{}]") or memoryview(messages)[0] != OPENING_BRACKET:
         raise Refusal("invalid_parameter", "`messages` must be a list with at least one message.", param="messages")
     streamed = "stream" in fields and _read(_flag, fields, "stream", "true or false") is True
     choices = 1
@@ -164,7 +166,7 @@ def _wants_usage(fields: dict[str, Raw]) -> bool:
 
 
 def _stream_options(fields: dict[str, Raw]) -> dict[str, Raw]:
-    if fields["stream_options"] == b"null":
+    if fields["stream_options"] == _NULL:
         return {}
     options = _read(_options, fields, "stream_options", "an object")
     assert isinstance(options, dict)
@@ -172,7 +174,7 @@ def _stream_options(fields: dict[str, Raw]) -> dict[str, Raw]:
 
 
 def _read_preferences(fields: dict[str, Raw]) -> Preferences:
-    if fields["provider"] == b"null":
+    if fields["provider"] == _NULL:
         return NO_PREFERENCES
     expected = "an object of order, only, ignore, allow_fallbacks, sort, max_price"
     preferences = _read(_preferences, fields, "provider", expected)
