@@ -118,29 +118,31 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A program that has answered correctly."""
+
+    target: Target
+    pid: int
+    first_answer_s: float
+    """From its start to its first correct answer."""
+    verdict: Verdict
+
+
 @contextlib.contextmanager
-def mock_upstream(port: int, folder: Path, core: int) -> Iterator[Target]:
-    """The mock upstream as a process on its core; the value is the target for direct calls."""
+def mock_upstream(port: int, folder: Path, core: int) -> Iterator[Running]:
+    """The mock upstream as a process on its core; its target is the direct path (no CPU time is taken of it)."""
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(__file__).resolve().parent.parent
     arguments = (sys.executable, "-m", "bench.mock", "--port", str(port))
     process = start(arguments, {"PYTHONPATH": str(root)}, folder, core)
     target = Target("direct", "127.0.0.1", port)
+    started_s = time.monotonic()
     try:
-        await_answer(target, process, folder, timeout_s=10.0)
-        yield target
+        verdict = await_answer(target, process, folder, timeout_s=10.0)
+        yield Running(target, process.pid, time.monotonic() - started_s, verdict)
     finally:
         stop(process)
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A comparator that has answered correctly."""
-
-    target: Target
-    first_answer_s: float
-    """From its start to its first correct answer."""
-    verdict: Verdict
 
 
 @contextlib.contextmanager
@@ -161,7 +163,7 @@ def running(name: str, launch: Launch, site: Site) -> Iterator[Running]:
             pid=process.pid,
         )
         verdict = await_answer(target, process, site.folder, timeout_s=launch.ready_timeout_s)
-        yield Running(target, time.monotonic() - started_s, verdict)
+        yield Running(target, process.pid, time.monotonic() - started_s, verdict)
     finally:
         stop(process)
 

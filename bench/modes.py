@@ -107,7 +107,7 @@ STREAM_CHUNKS = "bench-sse-1000x20000"
 STREAM_500 = "bench-sse-30x50000"
 STREAM_1000 = "bench-sse-20x100000"
 STREAM_HELD = "bench-sse-2x1800000000"
-STREAM_BULK = "bench-sse-5000x0"
+STREAM_BULK = "bench-sse-40000x0"
 
 # Gateways that must be told every model by name are configured with these.
 MODELS = (

@@ -1,0 +1,97 @@
+"""Dragonfly with all policies on: keys, limits, holds, prices, and settlement that is durable on SQLite.
+
+It is started as an operator starts it: settings file, `migrate`, an account with credit, a key, `serve`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.launch import Launch, NotRunning, Site
+from bench.modes import MODELS
+
+DOES = (
+    "customer keys, rate and concurrency limits, price check, hold, metering to the token, double-entry ledger;"
+    " each answer ends after its charge is on disk"
+)
+CREDIT_USD = "1000000"
+REQUESTS_PER_MINUTE = "1000000000"
+"""Counted and checked, but never reached."""
+PREPARE_TIMEOUT_S = 60.0
+MODEL_PREFIX = "bench/"
+
+_SETTINGS = """\
+data_dir = "data"
+log_level = "warning"
+[server]
+port = {port}
+backlog = 4096
+[limits]
+body_bytes_max = 67108864
+[admission]
+concurrency_max = 1000000
+[catalog]
+builtin = false
+[providers.mock]
+base_url = "http://127.0.0.1:{mock_port}/v1"
+dialect = "deepseek"
+api_key = "bench"
+"""
+
+_MODEL = """\
+[[models]]
+id = "{prefix}{name}"
+context_tokens = 10000000
+output_tokens_max = 65536
+channels = [{{ provider = "mock", model = "{name}", prices = [{{ prompt = "0.28", completion = "0.42" }}] }}]
+"""
+
+
+def program() -> str:
+    """The command of the environment that runs the benchmark."""
+    return str(Path(sys.executable).with_name("dragonfly"))
+
+
+def launch(site: Site) -> Launch:
+    """Write the settings, prepare database, account and key, and say how to start."""
+    models = "".join(_MODEL.format(prefix=MODEL_PREFIX, name=name) for name in MODELS)
+    text = _SETTINGS.format(port=site.port, mock_port=site.mock_port) + models
+    (site.folder / "dragonfly.toml").write_text(text)
+    key = prepare(site)
+    return Launch(
+        (program(), "serve", "--config", "dragonfly.toml"),
+        port=site.port,
+        headers=(("authorization", f"Bearer {key}"),),
+        model_prefix=MODEL_PREFIX,
+        ready_timeout_s=30.0,
+        configuration={"dragonfly.toml": text},
+    )
+
+
+def prepare(site: Site) -> str:
+    """Database, account, credit; the value is a fresh key."""
+    _command(site, "migrate")
+    account = _command(site, "account", "create", "Bench", "--json")["id"]
+    _command(site, "credit", "grant", str(account), CREDIT_USD)
+    made = _command(site, "key", "create", str(account), "--requests-per-minute", REQUESTS_PER_MINUTE, "--json")
+    return str(made["key"])
+
+
+def _command(site: Site, *arguments: str) -> dict[str, object]:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    done = subprocess.run(
+        (program(), *arguments, "--config", "dragonfly.toml"),
+        cwd=site.folder,
+        env={**kept, "HOME": str(site.folder)},
+        capture_output=True,
+        text=True,
+        timeout=PREPARE_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise NotRunning(f"`dragonfly {arguments[0]}` ended with status {done.returncode}: {done.stderr[-300:]}")
+    found = json.loads(done.stdout) if "--json" in arguments else {}
+    assert isinstance(found, dict)
+    return found
