@@ -56,7 +56,7 @@ def json_body(model: str, answer_bytes: int) -> bytes:
     def render(content: str) -> bytes:
         message = {"role": "assistant", "content": content}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        fields = {"id": "chatcmpl-bench", "object": "chat.completion", "created": CREATED_S, "model": model}
+        fields = {"id": "bench", "object": "chat.completion", "created": 1_700_000, "model": model}
         return _compact({**fields, "choices": [choice], "usage": usage(8)})
 
     empty = render("")

@@ -31,25 +31,28 @@ class Target:
 
 
 def prompt_text(prompt_bytes: int) -> str:
-    """Prose with some code in it (quotes, backslashes, tabs), about `prompt_bytes` bytes once in JSON."""
+    """Prose with some code in it (quotes, backslashes, tabs), about `prompt_bytes` bytes once it is JSON."""
     block = _PROSE * 4 + _CODE
     rendered = len(json.dumps(block)) - 2
     return (block * (prompt_bytes // rendered + 1))[: max(1, int(prompt_bytes * len(block) / rendered))]
 
 
 def body(names: dict[str, str], *, streamed: bool, prompt_bytes: int = PROMPT_BYTES) -> bytes:
-    """The JSON of one request; `prompt_bytes` is the size of the whole body, nearly."""
-    system = {"role": "system", "content": "Answer briefly and in plain words."}
-    user = {"role": "user", "content": prompt_text(max(1, prompt_bytes - 240))}
-    fields: dict[str, object] = {
-        **names,
-        "messages": [system, user],
-        "max_tokens": OUTPUT_TOKENS,
-        "temperature": 0.7,
-    }
-    if streamed:
-        fields |= {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps(fields, separators=(",", ":")).encode()
+    """The JSON of one request, about `prompt_bytes` bytes in all; `names` are the fields that name the mode."""
+
+    def render(text: str) -> bytes:
+        system = {"role": "system", "content": "Answer briefly and in plain words."}
+        fields: dict[str, object] = {
+            **names,
+            "messages": [system, {"role": "user", "content": text}],
+            "max_tokens": OUTPUT_TOKENS,
+            "temperature": 0.7,
+        }
+        if streamed:
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    return render(prompt_text(prompt_bytes - len(render(""))))
 
 
 def request(target: Target, mode: str, *, prompt_bytes: int = PROMPT_BYTES) -> bytes:
