@@ -47,6 +47,8 @@ fmt: $(VENV)/.checkable ## Format and repair what can be repaired
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)
 	@$(BIN)/ruff format --quiet $(CODE)
 
+-include bench/bench.mk
+
 clean: ## Remove the virtual environments, caches and the demo's data
 	@rm -rf $(VENV) .bench-venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import enum
-import importlib
 import io
 import json
 import logging
-import pkgutil
 import sys
 import threading
 import warnings
@@ -14,7 +12,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import dragonfly
 from dragonfly.infra.logging import (
     UNCAUGHT,
     Event,
@@ -27,6 +24,7 @@ from dragonfly.infra.logging import (
     describe,
     tame_libraries,
 )
+from tests.events import declared_events
 
 CANARY = "CANARY my secret prompt"
 
@@ -210,23 +208,8 @@ def test_exceptions_that_nobody_retrieves_lose_their_words(sink: Sink) -> None:
     assert "CANARY" not in sink.text
 
 
-def declared_events() -> list[tuple[str, Event]]:
-    modules = [
-        importlib.import_module(found.name)
-        for found in pkgutil.walk_packages(dragonfly.__path__, "dragonfly.")
-        if ".migrations" not in found.name and not found.name.endswith("__main__")
-    ]
-    events = {
-        id(value): (module.__name__, value)
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, Event)
-    }
-    return list(events.values())
-
-
 def test_events_have_unique_snake_case_names_and_known_field_types() -> None:
-    events = [event for _, event in declared_events()]
+    events = declared_events()
     names = [event.name for event in events]
     assert len(set(names)) == len(names)
     for event in events:
