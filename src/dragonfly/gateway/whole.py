@@ -76,7 +76,10 @@ class WholeAttempt(Attempt):
 
     def _finish_reason(self, facts: AnswerFacts) -> str:
         """Of all choices the worst: one that failed makes the answer a failure."""
-        reasons = [self.dialect.finish_reason(native) for native in facts.native_finish_reasons]
+        natives = facts.native_finish_reasons
+        if len(natives) == 1:
+            return self.dialect.finish_reason(natives[0])
+        reasons = [self.dialect.finish_reason(native) for native in natives]
         for reason in ("error", ""):
             if reason in reasons:
                 return reason

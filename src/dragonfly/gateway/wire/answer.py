@@ -17,6 +17,21 @@ _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw])
 
 OPENING_BRACE = ord("{")
+LONGEST_EMPTY_BYTES = len(b"null")
+OUTPUT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
+OUR_PROMPT_DETAILS = frozenset({"cached_tokens", "cache_write_tokens"})
+OUR_COMPLETION_DETAILS = frozenset({"reasoning_tokens"})
+OUR_USAGE_FIELDS = frozenset(
+    {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+        "cost_usd",
+        "cost",
+    }
+)
 EMPTY_VALUES = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
@@ -60,50 +75,60 @@ def read_answer(body: bytes) -> AnswerFacts | None:
 def _has_output(message: _Message | None) -> bool:
     if message is None:
         return False
-    return any(
-        bytes(value) not in EMPTY_VALUES
-        for value in (
-            message.content,
-            message.reasoning_content,
-            message.reasoning,
-            message.refusal,
-            message.tool_calls,
-            message.function_call,
-            message.audio,
-        )
-    )
+    if len(message.content) > LONGEST_EMPTY_BYTES:
+        return True
+    return any(bytes(getattr(message, name)) not in EMPTY_VALUES for name in OUTPUT_FIELDS)
 
 
 def usage_object(usage: TokenUsage, charge: Charge, upstream: dict[str, Raw]) -> bytes:
-    """`usage` as the client gets it: the provider's own fields, brought to one form, and the cost.
+    """`usage` as the client gets it: our one form, the cost, and whatever else the provider said.
 
     `cost_usd` is a JSON number, `cost` the same as a decimal string, because numbers lose digits in many
     clients.
     """
-    cost = usd_text(charge.cost_nusd)
-    fields: dict[str, object] = dict(upstream)
-    fields["prompt_tokens"] = usage.prompt_tokens
-    fields["completion_tokens"] = usage.completion_tokens
-    fields["total_tokens"] = usage.prompt_tokens + usage.completion_tokens
-    fields["prompt_tokens_details"] = _details(
-        upstream.get("prompt_tokens_details"),
-        {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
+    cost = usd_text(charge.cost_nusd).encode()
+    prompt_tokens, completion_tokens, cached, written, reasoning = usage[:5]
+    prompt_details = _details(upstream, "prompt_tokens_details", OUR_PROMPT_DETAILS)
+    completion_details = _details(upstream, "completion_tokens_details", OUR_COMPLETION_DETAILS)
+    others = b"".join([b',"%b":%b' % (name.encode(), raw) for name, raw in upstream.items() if _is_theirs(name)])
+    return (
+        b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+        b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d%b},'
+        b'"completion_tokens_details":{"reasoning_tokens":%d%b},"cost_usd":%b,"cost":"%b"%b}'
+        % (
+            prompt_tokens,
+            completion_tokens,
+            prompt_tokens + completion_tokens,
+            cached,
+            written,
+            prompt_details,
+            reasoning,
+            completion_details,
+            cost,
+            cost,
+            others,
+        )
     )
-    fields["completion_tokens_details"] = _details(
-        upstream.get("completion_tokens_details"), {"reasoning_tokens": usage.reasoning_tokens}
-    )
-    fields["cost_usd"] = Raw(cost.encode())
-    fields["cost"] = cost
-    return _encode(fields)
 
 
-def _details(upstream: Raw | None, ours: dict[str, int]) -> dict[str, object]:
-    """The provider's details with our counts over them."""
-    fields: dict[str, object] = {}
-    if upstream is not None and memoryview(upstream)[0] == OPENING_BRACE:
-        fields.update(_fields.decode(upstream))
-    fields.update(ours)
-    return fields
+def _is_theirs(name: str) -> bool:
+    """A field that we do not write ourselves; a name that would need escapes is left out."""
+    return name not in OUR_USAGE_FIELDS and name.isidentifier() and name.isascii()
+
+
+def _details(upstream: dict[str, Raw], name: str, ours: frozenset[str]) -> bytes:
+    """What else stands in the provider's details, as further fields."""
+    raw = upstream.get(name)
+    if raw is None or memoryview(raw)[0] != OPENING_BRACE:
+        return b""
+    fields = _fields.decode(raw)
+    return b"".join(
+        [
+            b',"%b":%b' % (field.encode(), value)
+            for field, value in fields.items()
+            if field not in ours and field.isidentifier() and field.isascii()
+        ]
+    )
 
 
 def usage_fields(raw: Raw | None) -> dict[str, Raw]:
