@@ -1,11 +1,14 @@
 """The ASGI side: health, readiness, headers on everything, errors in one shape that repeat nothing."""
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
+from fastapi.openapi.models import OpenAPI
 
 from dragonfly.api.health import Readiness
 from dragonfly.api.surface import Envelope, build_surface
@@ -140,7 +143,11 @@ async def test_a_bug_and_a_wrong_parameter_are_answered_without_their_words(surf
     assert CANARY not in answer.text + refused.text
 
 
-async def test_the_description_of_the_api_is_served(surface: Surface) -> None:
-    description = (await surface.send("GET", "/openapi.json")).json()
-    assert description["info"]["title"] == "Dragonfly"
-    assert {"/healthz", "/readyz"} <= set(description["paths"])
+async def test_the_description_of_the_api_is_valid_and_holds_both_sides(surface: Surface) -> None:
+    described = (await surface.send("GET", "/openapi.json")).json()
+    OpenAPI.model_validate(described)
+    assert {"/healthz", "/readyz", "/v1/chat/completions", "/v1/models"} <= set(described["paths"])
+    names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described))
+    assert set(names) <= set(described["components"]["schemas"])
+    operations = [one["operationId"] for path in described["paths"].values() for one in path.values()]
+    assert len(set(operations)) == len(operations)

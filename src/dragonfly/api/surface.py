@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import msgspec
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dragonfly import __version__
+from dragonfly.api.description import DescribedApi
 from dragonfly.api.health import Readiness, health_routes
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource
@@ -38,7 +38,7 @@ FailureSink = Callable[[BaseException], None]
 
 def build_surface(*, readiness: Readiness, clock: Clock, ids: IdSource, failed: FailureSink) -> ASGIApp:
     """The ASGI application. `failed` is told of exceptions that nobody expected; their text goes nowhere."""
-    api = FastAPI(
+    api = DescribedApi(
         title="Dragonfly",
         version=__version__,
         description="An OpenAI-compatible gateway to language models. Inference is under /v1.",
