@@ -122,7 +122,8 @@ def _operators(parts: _Parts) -> Iterator[Offered]:
             elif model.enabled:
                 seen.add((channel.provider, channel.model))
                 entry = entries.get((channel.provider, channel.model))
-                yield Offered(model.id, where, _layers(channel, model, entry), channel.prices)
+                layers = _layers(channel, model, entry)
+                yield Offered(model.id, where, (*layers, *_sizes(channel, model.id, parts.known)), channel.prices)
 
 
 def _builtins(parts: _Parts) -> Iterator[Offered]:
@@ -170,6 +171,18 @@ def _layers(
             )
         )
     return tuple(layers)
+
+
+def _sizes(channel: ChannelOverlay, public_id: str, known: Builtin) -> Iterator[ChannelOverlay]:
+    """What the maker's entry says about a model that the operator offers through a channel of their own."""
+    entry = _description(public_id, known)
+    if entry is not None:
+        yield ChannelOverlay(
+            provider=channel.provider,
+            model=channel.model,
+            context_tokens=entry.context_tokens,
+            output_tokens_max=entry.output_tokens_max,
+        )
 
 
 def _unknown_provider(slug: str, parts: _Parts) -> str:

@@ -14,7 +14,7 @@ from dragonfly.catalog.prices import PriceVersion
 from dragonfly.catalog.schedule import FOREVER_NS, PriceSheet
 from dragonfly.providers.channel import Channel
 
-_SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+_SNAPSHOT = re.compile(r"-([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})$")
 """Providers answer with a dated snapshot of the id that was asked for."""
 
 

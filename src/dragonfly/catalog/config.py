@@ -38,9 +38,9 @@ from dragonfly.catalog.schema import (
 
 MODELS_MAX = 5_000
 PROVIDERS_MAX = 200
-_PERCENT = re.compile(r"\d{1,4}(\.\d{1,6})?")
+_PERCENT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RATIO = re.compile(r"\d{1,3}\.\d{1,9}")
+_RATIO = re.compile(r"[0-9]{1,3}\.[0-9]{1,9}")
 MARKUP_PERCENT_MAX = 1_000
 UNREADABLE = "unreadable"
 Read = TypeVar("Read", bound=Table)

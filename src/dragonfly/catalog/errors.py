@@ -72,4 +72,5 @@ def _sentence(error: Mapping[str, object], path: str, known: list[str]) -> str:
         return f"{path}: there is no such name; " + (f"did you mean {close[0]}?" if close else "remove the line.")
     context = error.get("ctx") or {}
     assert isinstance(context, dict)
+    context = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in context.items()}
     return f"{path}: {_NEEDS.get(kind, 'needs another value.').format_map(context)}"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,8 +23,8 @@ PRICES_MAX = 64
 LIST_MAX = 256
 TEXT_MAX = 2_000
 
-_AMOUNT = re.compile(r"\d{1,6}(\.\d{1,9})?")
-_CLOCK = re.compile(r"([01]\d|2[0-4]):([0-5]\d)")
+_AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+_CLOCK = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PUBLIC_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _MODEL_NAME = re.compile(r"[\x21-\x7e]{1,200}")
@@ -71,7 +71,7 @@ def _clock(value: object) -> int:
 def _zone(value: object) -> ZoneInfo:
     try:
         return ZoneInfo(value) if isinstance(value, str) else ZoneInfo("")
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZoneInfoNotFoundError):
         raise problem('write the name of a time zone such as "Asia/Shanghai" or "UTC".') from None
 
 
