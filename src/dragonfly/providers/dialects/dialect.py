@@ -11,6 +11,9 @@ from dragonfly.providers.dialects.facts import EventFacts, UpstreamFailure
 from dragonfly.providers.dialects.failures import FailureRules
 from dragonfly.providers.dialects.requests import RequestRules
 from dragonfly.providers.dialects.usage import UsageReading, UsageRules
+from dragonfly.providers.dialects.usual import read_usual
+
+USUAL_RULES = UsageRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class Dialect:
 
     def read_usage(self, body: Mapping[str, object]) -> TokenUsage | None:
         """Usage of a chunk or a whole answer, its values decoded or Raw; None when it reports none."""
+        report = body.get("usage")
+        if isinstance(report, Raw) and self.usage == USUAL_RULES:
+            usual = read_usual(report)
+            if usual is not None:
+                return usual
         reading = self.audit_usage(body)
         return reading.usage if reading else None
 
