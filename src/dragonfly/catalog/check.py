@@ -172,10 +172,10 @@ def check_catalog(
 class GenaiPrices:
     """The bundled snapshot of the genai-prices package. Raises PricesMissing when it is not installed."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: str = "genai_prices") -> None:
         try:
             # Not at the top of the file: the package is optional, and loading it takes a third of a second.
-            snapshot = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
+            snapshot = importlib.import_module(f"{package}.data_snapshot").get_snapshot()
         except ImportError:
             raise PricesMissing from None
         self.source = f"genai-prices {importlib.metadata.version('genai-prices')}"
