@@ -15,6 +15,7 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import IdSource, RequestId
 from dragonfly.core.outcomes import Outcome
 from dragonfly.gateway.exchange import Exchange
+from dragonfly.gateway.heads import HeadRules
 from dragonfly.gateway.health import HealthBoard
 from dragonfly.gateway.purse import Purse
 from dragonfly.gateway.refusals import Refusal, error_body, retry_after_s, status_of
@@ -23,7 +24,6 @@ from dragonfly.providers.pool import Pool
 from dragonfly.settings import Settings
 
 SWEEP_S = 0.5
-KNOWN_HOSTS_MAX = 1_000
 QUERY_FIELDS_MAX = 50
 CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
 JSON_HEAD = b"content-type: application/json\r\n"
@@ -59,8 +59,7 @@ class Gateway:
         self.ids = ids
         self.report = report
         self.board = HealthBoard(settings.upstream, clock)
-        self.allowed_hosts = frozenset(host.lower().encode() for host in settings.server.allowed_hosts)
-        self.known_hosts: set[bytes] = set()
+        self.heads = HeadRules(settings)
         self.lanes: set[FastLane] = set()
         self.exchanges: set[Exchange] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -111,11 +110,6 @@ class Gateway:
     def _refresh_head(self) -> None:
         date = formatdate(self.clock.now_ns() / 1e9, usegmt=True).encode()
         self.common_head = b"cache-control: no-store\r\nserver: dragonfly\r\ndate: %b\r\n" % date
-
-    def remember_host(self, host: bytes) -> None:
-        """A Host value that was checked need not be checked again."""
-        if len(self.known_hosts) < KNOWN_HOSTS_MAX:
-            self.known_hosts.add(host)
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run the part of a request that must wait; kept until done."""

@@ -9,13 +9,13 @@ per request costs more than the parsing.
 """
 
 import math
-import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dragonfly.gateway.heads import head_too_large
 from dragonfly.gateway.refusals import REASONS, Refusal
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ LINGER_BYTES_MAX = 4 * 1024 * 1024
 COUNTED_BODY_BYTES = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_PIECE = b"0\r\n\r\n"
-SINGLE_HEADERS = (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"content-type")
-
-_host = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 STATUS_LINES: dict[int, bytes] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()
@@ -170,7 +167,7 @@ class FastLane(HttpToolsProtocol):
         if self.in_head:
             self.head_bytes += len(data)
             if self.head_bytes > self.limits.head_bytes_max:
-                self._refuse_connection(_head_too_large())
+                self._refuse_connection(head_too_large())
 
     def _parsing_failed(self, error: httptools.HttpParserError) -> None:
         """What came is no request, or a callback refused it, or a callback of ours has a bug."""
@@ -198,7 +195,13 @@ class FastLane(HttpToolsProtocol):
         self.in_head = False
         url = self.url
         head = dict(self.headers)
-        self._check_head(head)
+        try:
+            self.gateway.heads.check(head, self.headers, self.parser)
+            # The sum is only worth its time when the reads were large enough to break the limit.
+            if self.head_bytes + self.read_bytes > self.limits.head_bytes_max:
+                self.gateway.heads.check_size(url, self.headers)
+        except Refusal as refusal:
+            self._refuse_in_parser(refusal)
         if self.active is None:
             self.deadline_s = self.gateway.coarse_s + self.limits.body_s
         if not url.startswith(LANE_PREFIXES):
@@ -288,42 +291,6 @@ class FastLane(HttpToolsProtocol):
             self._serve(request)
         else:
             self._queue(request)
-
-    def _check_head(self, head: dict[bytes, bytes]) -> None:
-        """Raises what makes the parser stop; the refusal is sent by data_received."""
-        headers = self.headers
-        limits = self.limits
-        if len(headers) > limits.header_count_max:
-            self._refuse_in_parser(_head_too_large())
-        if len(head) != len(headers):
-            names = [name for name, _ in headers]
-            if any(names.count(name) > 1 for name in SINGLE_HEADERS):
-                self._refuse_in_parser(Refusal("invalid_request", "A header that must be single stands twice."))
-        host = head.get(b"host")
-        if host is None or host not in self.gateway.known_hosts:
-            self._check_host(host)
-        coding = head.get(b"transfer-encoding")
-        if coding is not None and coding.lower() != b"chunked":
-            self._refuse_in_parser(Refusal("invalid_request", "The only transfer coding served is chunked."))
-        # The sum is only worth its time when the reads were large enough to break the limit.
-        if self.head_bytes + self.read_bytes > limits.head_bytes_max:
-            length = len(self.url) + sum(len(name) + len(value) for name, value in headers)
-            if length > limits.head_bytes_max:
-                self._refuse_in_parser(_head_too_large())
-
-    def _check_host(self, host: bytes | None) -> None:
-        gateway = self.gateway
-        if host is None:
-            if self.parser.get_http_version() != "1.0":
-                self._refuse_in_parser(Refusal("invalid_request", "A request needs exactly one Host header."))
-            return
-        if not _host.fullmatch(host):
-            self._refuse_in_parser(Refusal("invalid_request", "The Host header is not a valid host name."))
-        if gateway.allowed_hosts and host.lower() not in gateway.allowed_hosts:
-            self._refuse_in_parser(
-                Refusal("misdirected_host", "This gateway does not serve that host name. Check the base URL.")
-            )
-        gateway.remember_host(host)
 
     def _refuse_in_parser(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -480,10 +447,6 @@ class FastLane(HttpToolsProtocol):
         self.discarding += length
         if self.discarding > LINGER_BYTES_MAX:
             self.transport.abort()
-
-
-def _head_too_large() -> Refusal:
-    return Refusal("headers_too_large", "The request's head is too large. Send fewer or shorter headers.")
 
 
 def lane(gateway: "Gateway") -> type[FastLane]:
