@@ -17,13 +17,13 @@ DOES = (
     " each answer ends after its charge is on disk"
 )
 CREDIT_USD = "1000000"
-REQUESTS_PER_MINUTE = "1000000000"
+REQUESTS_PER_MINUTE = 1_000_000
 """Counted and checked, but never reached."""
 PREPARE_TIMEOUT_S = 60.0
 MODEL_PREFIX = "bench/"
 
 _SETTINGS = """\
-data_dir = "data"
+data_dir = "{data_dir}"
 log_level = "warning"
 [server]
 port = {port}
@@ -31,7 +31,7 @@ backlog = 4096
 [limits]
 body_bytes_max = 67108864
 [admission]
-concurrency_max = 1000000
+concurrency_max = 100000
 [catalog]
 builtin = false
 [providers.mock]
@@ -54,10 +54,15 @@ def program() -> str:
     return str(Path(sys.executable).with_name("dragonfly"))
 
 
+def settings_text(*, port: int, mock_port: int, data_dir: str) -> str:
+    """The settings file: one provider, the mock, and a model for each of its modes."""
+    models = "".join(_MODEL.format(prefix=MODEL_PREFIX, name=name) for name in MODELS)
+    return _SETTINGS.format(port=port, mock_port=mock_port, data_dir=data_dir) + models
+
+
 def launch(site: Site) -> Launch:
     """Write the settings, prepare database, account and key, and say how to start."""
-    models = "".join(_MODEL.format(prefix=MODEL_PREFIX, name=name) for name in MODELS)
-    text = _SETTINGS.format(port=site.port, mock_port=site.mock_port) + models
+    text = settings_text(port=site.port, mock_port=site.mock_port, data_dir="data")
     (site.folder / "dragonfly.toml").write_text(text)
     key = prepare(site)
     return Launch(
@@ -73,9 +78,9 @@ def launch(site: Site) -> Launch:
 def prepare(site: Site) -> str:
     """Database, account, credit; the value is a fresh key."""
     _command(site, "migrate")
-    account = _command(site, "account", "create", "Bench", "--json")["id"]
+    account = _command(site, "account", "create", "Bench", "--json")["account"]
     _command(site, "credit", "grant", str(account), CREDIT_USD)
-    made = _command(site, "key", "create", str(account), "--requests-per-minute", REQUESTS_PER_MINUTE, "--json")
+    made = _command(site, "key", "create", str(account), "--requests-per-minute", str(REQUESTS_PER_MINUTE), "--json")
     return str(made["key"])
 
 
