@@ -8,16 +8,18 @@ do not leave this module then.
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
+import psycopg
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, MetaData, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -34,9 +36,14 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 10
 LONG_STATEMENT_TIMEOUT_S = 3_600
 """For migrations and for the proof of the books, which read whole tables."""
+SQLITE_VERSION_MIN = (3, 37, 0)
 SQLITE_CACHE_KIB = 16 * 1024
 FILE_MODE = 0o600
+DRIVER_ERRORS = (sqlite3.Error, psycopg.Error)
 _SQLITE_ERROR = 1
+_SQLITE_PRIMARY = 0xFF
+_SQLITE_DAMAGED = (11, 26)
+"""SQLITE_CORRUPT and SQLITE_NOTADB."""
 _SECURE_DELETE_ON = 1
 _SYNCHRONOUS_FULL = 2
 _WRITES = "dragonfly_writes"
@@ -84,6 +91,8 @@ def open_engine(url: str) -> Engine:
 
 
 def _open_sqlite(url: URL) -> Engine:
+    if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+        raise ValueError(f"SQLite {sqlite3.sqlite_version} is too old: STRICT tables came with 3.37")
     if not url.database or url.database == ":memory:" or url.query:
         raise ValueError("an SQLite database is a file, named without options: sqlite:///path/to/file.db")
     path = Path(url.database)
@@ -155,13 +164,16 @@ def _open_postgresql(url: URL) -> Engine:
     )
 
 
-def is_away(error: DBAPIError) -> bool:
-    """True when `error` says that the database cannot serve now, False when the statement itself is wrong."""
-    if error.connection_invalidated or isinstance(error, InterfaceError):
-        return True
-    # SQLite calls a missing table "operational" too; its primary code 1 stands for errors in the SQL.
-    is_wrong_sql = getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_ERROR
-    return isinstance(error, OperationalError) and not is_wrong_sql
+def is_away(error: BaseException | None) -> bool:
+    """True when an error of a driver, or SQLAlchemy's wrapping of one, says that the database cannot serve now;
+    False when the statement itself is wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or is_away(error.orig)
+    if isinstance(error, sqlite3.Error):
+        # SQLite calls a missing table "operational" too; its primary code 1 stands for errors in the SQL.
+        code = getattr(error, "sqlite_errorcode", _SQLITE_ERROR) & _SQLITE_PRIMARY
+        return code in _SQLITE_DAMAGED or (isinstance(error, sqlite3.OperationalError) and code != _SQLITE_ERROR)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 @contextmanager

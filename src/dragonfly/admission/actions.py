@@ -1,0 +1,149 @@
+"""Writes about workers and leases. Amounts in nano-USD. Each runs inside a transaction that its caller opened.
+
+Whoever changes a lease locks the wallet first, then the lease, then the key's counter: one order everywhere, so
+that no two workers wait for each other. SQLite has one writer at a time and needs no locks on rows.
+"""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from dragonfly.admission.rules import Demand, lease_amount
+from dragonfly.admission.tables import leases, workers
+from dragonfly.core.ids import AccountId, KeyId, LeaseId
+from dragonfly.keys.tables import key_spend, keys
+from dragonfly.ledger.tables import wallets
+
+RELEASE_PAGE_MAX = 500
+"""Leases given back in one transaction."""
+
+
+class WorkerLost(Exception):
+    """This worker was silent for so long that others declared it dead and gave its leases back."""
+
+
+class Claim(NamedTuple):
+    """A worker's wish for more money of one account."""
+
+    worker_id: str
+    lease_id: LeaseId
+    account_id: AccountId
+    key_id: KeyId | None
+    """Set for a key with a spending limit: the money also counts against that limit."""
+    free_nusd: int
+    """What is left of the lease already."""
+    demands: tuple[Demand, ...]
+    lease_nusd: int
+
+
+class Extension(NamedTuple):
+    """What came of a claim."""
+
+    granted_nusd: int
+    left_nusd: int
+    """What a further claim could get."""
+    limit: str
+    """The tighter purse: "account" or "key"."""
+    is_small: bool
+    """The wallet is small: give back soon what is not used."""
+
+
+def register_worker(connection: Connection, worker_id: str, *, now_ns: int) -> None:
+    """Announces a worker; from now on it must beat."""
+    row = {"id": worker_id, "beats": 0, "is_dead": 0, "beat_at_ns": now_ns}
+    connection.execute(insert(workers).values(row))
+
+
+def beat(connection: Connection, worker_id: str, *, now_ns: int) -> None:
+    """A sign of life; WorkerLost when it comes too late."""
+    wanted = update(workers).where(workers.c.id == worker_id, workers.c.is_dead == 0)
+    if not connection.execute(wanted.values(beats=workers.c.beats + 1, beat_at_ns=now_ns)).rowcount:
+        raise WorkerLost
+
+
+def extend_lease(connection: Connection, claim: Claim) -> Extension:
+    """Moves money from the wallet into the worker's lease: `leased` grows only where `balance - leased` covers it."""
+    alive = select(workers.c.id).where(workers.c.id == claim.worker_id, workers.c.is_dead == 0)
+    if connection.execute(alive.with_for_update(read=True)).one_or_none() is None:
+        raise WorkerLost
+    available, limit = _available(connection, claim)
+    amount = lease_amount(claim.free_nusd, available, claim.demands, claim.lease_nusd)
+    if amount:
+        _take(connection, claim, amount)
+    return Extension(amount, available - amount, limit, is_small=available <= claim.lease_nusd)
+
+
+def return_lease(connection: Connection, lease_id: LeaseId) -> None:
+    """Gives a whole lease back; nothing happens when it is gone already."""
+    account_id = connection.execute(select(leases.c.account_id).where(leases.c.id == lease_id)).scalar_one_or_none()
+    if account_id is None:
+        return
+    connection.execute(select(wallets.c.account_id).where(wallets.c.account_id == account_id).with_for_update())
+    lease = select(leases.c.amount_nusd, leases.c.key_id).where(leases.c.id == lease_id).with_for_update()
+    row = connection.execute(lease).one_or_none()
+    if row is None:
+        return
+    _give_back(connection, account_id, row.key_id, row.amount_nusd)
+    connection.execute(delete(leases).where(leases.c.id == lease_id))
+
+
+def declare_dead(connection: Connection, worker_id: str, *, beats: int) -> bool:
+    """Marks a worker as dead if it did not beat since `beats` were counted; from then on it can lease nothing."""
+    wanted = update(workers).where(workers.c.id == worker_id, workers.c.beats == beats, workers.c.is_dead == 0)
+    return connection.execute(wanted.values(is_dead=1)).rowcount == 1
+
+
+def release_leases(connection: Connection, worker_id: str) -> bool:
+    """Gives back a page of a worker's leases; True when none are left and the worker is forgotten."""
+    page = select(leases.c.id).where(leases.c.worker_id == worker_id)
+    page = page.order_by(leases.c.account_id, leases.c.id).limit(RELEASE_PAGE_MAX)
+    lease_ids = connection.execute(page).scalars().all()
+    for lease_id in lease_ids:
+        return_lease(connection, LeaseId(lease_id))
+    if len(lease_ids) == RELEASE_PAGE_MAX:
+        return False
+    connection.execute(delete(workers).where(workers.c.id == worker_id))
+    return True
+
+
+def _available(connection: Connection, claim: Claim) -> tuple[int, str]:
+    wallet = select(wallets.c.balance_nusd - wallets.c.leased_nusd).where(wallets.c.account_id == claim.account_id)
+    available = connection.execute(wallet.with_for_update()).scalar_one_or_none() or 0
+    if claim.key_id is None:
+        return available, "account"
+    limit = select(keys.c.spend_limit_nusd).where(keys.c.id == claim.key_id).scalar_subquery()
+    left = select(limit - key_spend.c.spent_nusd - key_spend.c.leased_nusd)
+    key_left = connection.execute(left.where(key_spend.c.key_id == claim.key_id)).scalar_one_or_none()
+    if key_left is None or key_left >= available:
+        return available, "account"
+    return max(0, key_left), "key"
+
+
+def _take(connection: Connection, claim: Claim, amount: int) -> None:
+    wallet = update(wallets).where(
+        wallets.c.account_id == claim.account_id, wallets.c.balance_nusd - wallets.c.leased_nusd >= amount
+    )
+    taken = connection.execute(wallet.values(leased_nusd=wallets.c.leased_nusd + amount)).rowcount
+    assert taken == 1, "the wallet is locked, so it still has what it had"
+    if claim.key_id is not None:
+        counted = update(key_spend).where(key_spend.c.key_id == claim.key_id)
+        connection.execute(counted.values(leased_nusd=key_spend.c.leased_nusd + amount))
+    extended = update(leases).where(leases.c.id == claim.lease_id)
+    if connection.execute(extended.values(amount_nusd=leases.c.amount_nusd + amount)).rowcount:
+        return
+    row = {
+        "id": claim.lease_id,
+        "worker_id": claim.worker_id,
+        "account_id": claim.account_id,
+        "key_id": claim.key_id,
+        "amount_nusd": amount,
+    }
+    connection.execute(insert(leases).values(row))
+
+
+def _give_back(connection: Connection, account_id: AccountId, key_id: KeyId | None, amount: int) -> None:
+    wallet = update(wallets).where(wallets.c.account_id == account_id)
+    connection.execute(wallet.values(leased_nusd=wallets.c.leased_nusd - amount))
+    if key_id is not None:
+        counted = update(key_spend).where(key_spend.c.key_id == key_id)
+        connection.execute(counted.values(leased_nusd=key_spend.c.leased_nusd - amount))

@@ -1,0 +1,275 @@
+"""The gate: what the data plane asks before it spends money, and tells after.
+
+`key_cached`, `offer`, `admit`, `charge` and `settle` are plain calls that touch memory only. What needs the
+database (an unknown key, a purse that is short) goes through `key` and `admit_waiting`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from dragonfly.admission.batches import Settled
+from dragonfly.admission.errors import (
+    AccountUnverified,
+    ModelNotAllowed,
+    ModelNotFound,
+    ModelUnpriced,
+    StoreUnavailable,
+)
+from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
+from dragonfly.admission.keycache import KeyCache
+from dragonfly.admission.leases import Leases, Purse, PurseClosed
+from dragonfly.admission.limits import KeyMeter, RateState
+from dragonfly.admission.rules import charge, demand, most_nusd
+from dragonfly.admission.writer import MoneyWriter
+from dragonfly.catalog.catalog import Catalog, Listing
+from dragonfly.core.clock import Clock
+from dragonfly.core.ids import IdSource, KeyId
+from dragonfly.core.money import NanoUsd
+from dragonfly.core.outcomes import Outcome
+from dragonfly.core.tokens import TokenUsage
+from dragonfly.infra.database import DatabaseAway, DatabaseThreads
+from dragonfly.infra.logging import EventLog
+from dragonfly.keys.rules import Peppers
+from dragonfly.settings import AdmissionSettings
+
+ADMIT_WAIT_S_MAX = 10.0
+STOP_WAIT_S_MAX = 15.0
+"""How long `stop` waits for a database that is away. What is unsettled then is the operator's loss."""
+PURSES_TRIED_MAX = 3
+
+
+class _KeyState:
+    """What this process knows of a key in use."""
+
+    __slots__ = ("meter", "policy", "purse")
+
+    def __init__(self, policy: KeyPolicy, purse: Purse) -> None:
+        self.policy = policy
+        self.purse = purse
+        self.meter = KeyMeter()
+
+
+class _Taken:
+    """What a grant holds: a place in the key's meter and money in a purse."""
+
+    __slots__ = ("purse", "state")
+
+    def __init__(self, state: _KeyState, purse: Purse) -> None:
+        self.state = state
+        self.purse = purse
+
+
+class Gate:
+    """One per process. Start it inside the event loop that will use it."""
+
+    def __init__(
+        self,
+        settings: AdmissionSettings,
+        engine: Engine,
+        *,
+        catalog: Catalog,
+        peppers: Peppers,
+        clock: Clock,
+        ids: IdSource,
+        log: EventLog,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._clock = clock
+        self._threads = DatabaseThreads()
+        self._keys = KeyCache(settings, engine, self._threads, peppers, clock)
+        self._writer = MoneyWriter(engine, clock, log, batch_max=settings.settle_batch_max)
+        self._leases = Leases(settings, self._writer, clock=clock, ids=ids)
+        self._states: dict[KeyId, _KeyState] = {}
+        self._offers: dict[str, tuple[Listing, Offer]] = {}
+        self._is_open = False
+        self.grants_open = 0
+        """Granted and not settled yet."""
+
+    @property
+    def unsettled(self) -> int:
+        """Settlements that are not durable yet."""
+        return self._writer.unsettled
+
+    @property
+    def worker_id(self) -> str:
+        """Under which the leases of this process stand in the database."""
+        return self._leases.worker_id
+
+    def key_cached(self, secret: bytes) -> KeyPolicy | None:
+        """The policy of a key that is known and fresh; None says nothing about the key: ask `key`."""
+        return self._keys.cached(secret)
+
+    async def key(self, secret: bytes) -> KeyPolicy:
+        """The policy of a key. InvalidKey, StoreUnavailable; a malformed key costs no query."""
+        return await self._keys.find(secret)
+
+    def offer(self, model: str) -> Offer:
+        """What is sold under a public model id at this moment. ModelNotFound, ModelUnpriced."""
+        listing = self._catalog.listing(model, self._clock.now_ns())
+        if listing is None:
+            raise ModelNotFound
+        known = self._offers.get(model)
+        if known is not None and known[0] is listing:
+            return known[1]
+        offer = _offer(listing)
+        self._offers[model] = (listing, offer)
+        return offer
+
+    def admit(self, ask: Ask) -> Grant | None:
+        """A grant from memory; None: the database is needed, ask `admit_waiting`.
+
+        AccountUnverified, ModelNotAllowed, RateLimited, StoreUnavailable.
+        """
+        key = ask.key
+        self._check(ask)
+        state = self._states.get(key.key_id)
+        if state is None or state.policy is not key:
+            return None
+        purse = state.purse
+        hold = most_nusd(ask, ask.output_tokens)
+        free = purse.amount_nusd - purse.held_nusd
+        now_s = self._clock.monotonic_s()
+        if hold > free or purse.is_closed or purse.waiting or now_s >= self._leases.alive_until_s:
+            return None
+        state.meter.enter(key, now_s)
+        purse.held_nusd += hold
+        purse.used_at_s = now_s
+        if free - hold < purse.low_nusd:
+            self._leases.extend_ahead(purse)
+        self.grants_open += 1
+        return Grant(ask, NanoUsd(hold), None, lease=_Taken(state, purse))
+
+    async def admit_waiting(self, ask: Ask) -> Grant:
+        """A grant, after extending the worker's lease as needed. InsufficientBalance and what `admit` raises."""
+        self._check(ask)
+        state = self._state(ask.key)
+        state.meter.enter(ask.key, self._clock.monotonic_s())
+        try:
+            async with asyncio.timeout(ADMIT_WAIT_S_MAX):
+                return await self._take(state, ask)
+        except (TimeoutError, DatabaseAway):
+            state.meter.leave()
+            raise StoreUnavailable from None
+        except BaseException:
+            state.meter.leave()
+            raise
+
+    def charge(self, grant: Grant, candidate: Candidate, usage: TokenUsage, outcome: Outcome) -> Charge:
+        """What the request costs: pure, by the closed table of outcomes, never above the hold."""
+        return charge(grant.hold_nusd, candidate, usage, outcome)
+
+    def settle(self, grant: Grant, settlement: Settlement, on_durable: Callable[[], None] | None = None) -> None:
+        """Ends a grant, once. `on_durable` runs on the event loop when the charge is committed, however long the
+        database takes to come back."""
+        assert not grant.settled, "a grant is settled once"
+        grant.settled = True
+        taken = grant.lease
+        assert isinstance(taken, _Taken), "the grant was made here"
+        purse = taken.purse
+        purse.release(grant.hold_nusd, settlement.charge.cost_nusd)
+        taken.state.meter.leave()
+        self.grants_open -= 1
+        self._writer.settle(Settled(grant, settlement, purse.lease_id, purse.key_id is not None, on_durable))
+
+    def rate_state(self, key: KeyPolicy) -> RateState:
+        """Where the key stands in its request limit."""
+        state = self._states.get(key.key_id)
+        meter = KeyMeter() if state is None else state.meter
+        return meter.state(key, self._clock.monotonic_s())
+
+    async def start(self) -> None:
+        """Registers this worker. DatabaseAway when that is not possible."""
+        self._writer.start(asyncio.get_running_loop())
+        await self._leases.register()
+        await self._keys.refresh()
+        self._is_open = True
+
+    async def stop(self) -> None:
+        """Admits nothing more, writes every settlement, returns the leases. Call it when all grants are settled."""
+        self._is_open = False
+        try:
+            async with asyncio.timeout(STOP_WAIT_S_MAX):
+                await self._leases.return_all()
+        except (DatabaseAway, TimeoutError):
+            pass  # other workers, or the next start, give the leases back when this worker's heart stands still
+        await self._writer.stop(wait_s=STOP_WAIT_S_MAX)
+        self._threads.close()
+
+    async def beat(self) -> None:
+        """A sign of life, every `heartbeat_s`. DatabaseAway."""
+        await self._leases.beat()
+
+    async def sweep(self) -> int:
+        """Gives back the leases of dead workers; how many there were. DatabaseAway."""
+        return await self._leases.sweep()
+
+    async def return_idle(self) -> None:
+        """Gives back unused leases and forgets keys that are not in use. DatabaseAway."""
+        now_s = self._clock.monotonic_s()
+        for key_id in [key_id for key_id, state in self._states.items() if _is_idle(state, now_s)]:
+            del self._states[key_id]
+        await self._leases.return_idle()
+
+    async def refresh(self) -> None:
+        """Asks which keys changed, every `refresh_s`. DatabaseAway."""
+        await self._keys.refresh()
+
+    def _check(self, ask: Ask) -> None:
+        key = ask.key
+        if not key.verified:
+            raise AccountUnverified
+        models = key.models
+        if models is not None:
+            for offer in ask.offers:
+                if offer.model not in models:
+                    raise ModelNotAllowed
+        if not self._is_open or self._writer.unsettled >= self._settings.settle_queue_max:
+            raise StoreUnavailable
+
+    def _state(self, key: KeyPolicy) -> _KeyState:
+        """The key's state, with the purse that its present policy pays from."""
+        state = self._states.get(key.key_id)
+        if state is None:
+            state = self._states[key.key_id] = _KeyState(key, self._leases.purse(key))
+        elif state.policy is not key:
+            if state.purse.key_id is not None:
+                self._leases.close(state.purse)  # its limit may have changed
+            state.policy = key
+            state.purse = self._leases.purse(key)
+        elif state.purse.is_closed:
+            state.purse = self._leases.purse(key)
+        return state
+
+    async def _take(self, state: _KeyState, ask: Ask) -> Grant:
+        wanted = demand(ask)
+        for _ in range(PURSES_TRIED_MAX):
+            purse = self._leases.purse(ask.key)
+            state.purse = purse
+            try:
+                hold = await self._leases.take(purse, ask, wanted)
+            except PurseClosed:
+                continue
+            purse.used_at_s = self._clock.monotonic_s()
+            self.grants_open += 1
+            return Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=_Taken(state, purse))
+        raise StoreUnavailable
+
+
+def _is_idle(state: _KeyState, now_s: float) -> bool:
+    return state.purse.is_closed and state.meter.is_idle(now_s)
+
+
+def _offer(listing: Listing) -> Offer:
+    """ModelUnpriced when no channel has a price now."""
+    candidates = []
+    for channel, price in listing.channels:
+        if price is None:
+            continue
+        prompt, completion = (price.customer_rate(rate) for rate in (price.rates.prompt, price.rates.completion))
+        candidates.append(Candidate(channel, price, round(prompt), round(completion)))
+    if not candidates:
+        raise ModelUnpriced
+    return Offer(listing.model, tuple(candidates), listing.context_tokens_max, listing.output_tokens_max)

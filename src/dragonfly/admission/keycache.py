@@ -1,0 +1,228 @@
+"""API keys in memory: what a worker knows without asking the database, and for how long it may believe it.
+
+Entries are found by a digest under a secret of this process, so that the keys themselves do not stay in memory.
+Revocations come through the feed of changes, asked every `refresh_s`. An entry counts as fresh for one second
+after the last answer of the feed; without a fresh feed the database is asked, and when it is away the entries
+serve for a few seconds more.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+from dragonfly.admission.errors import InvalidKey, StoreUnavailable
+from dragonfly.admission.grants import KeyPolicy
+from dragonfly.core.clock import Clock
+from dragonfly.core.ids import AccountId, KeyId
+from dragonfly.core.secrets import is_well_formed_key
+from dragonfly.infra.changes import Changes, changes_since, current_revision
+from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
+from dragonfly.keys.actions import rehash_key
+from dragonfly.keys.queries import StoredKey, key_by_digest
+from dragonfly.keys.rules import Peppers
+from dragonfly.settings import AdmissionSettings
+
+FRESH_S = 1.0
+"""The promise: a revoked key is refused everywhere within this time."""
+STALE_S_MAX = 10.0
+"""With the database away, known keys serve this long, counted from the last answer of the feed."""
+REFRESH_WAIT_S = 1.0
+RETRY_S = 0.5
+"""After a failed refresh, requests do not wait for another one this long."""
+NEGATIVE_ENTRIES_MAX = 10_000
+LOOKUP_TRIES_MAX = 3
+DIGEST_BYTES = 16
+
+
+class _Found(NamedTuple):
+    """What the database said about one key, and the revision of the feed at that moment."""
+
+    key: StoredKey | None
+    revision: int
+
+
+class KeyCache:
+    """Positive and negative answers about keys, both bounded; one lookup at a time per key."""
+
+    def __init__(
+        self, settings: AdmissionSettings, engine: Engine, threads: DatabaseThreads, peppers: Peppers, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._threads = threads
+        self._peppers = peppers
+        self._clock = clock
+        self._hasher = hashlib.blake2b(key=os.urandom(32), digest_size=DIGEST_BYTES)
+        self._policies: dict[bytes, KeyPolicy] = {}
+        self._digests: dict[KeyId, bytes] = {}
+        self._keys_of: dict[AccountId, set[KeyId]] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._lookups: dict[bytes, asyncio.Task[KeyPolicy | None]] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+        self._revision = -1
+        self._fresh_until_s = float("-inf")
+        self._usable_until_s = float("-inf")
+        self._retry_at_s = float("-inf")
+
+    def cached(self, secret: bytes) -> KeyPolicy | None:
+        """The policy of a key that is known, fresh and not expired; None says nothing about the key."""
+        hasher = self._hasher.copy()
+        hasher.update(secret)
+        policy = self._policies.get(hasher.digest())
+        if policy is None or self._clock.monotonic_s() >= self._fresh_until_s:
+            return None
+        expires_at_ns = policy.expires_at_ns
+        if expires_at_ns is not None and self._clock.now_ns() >= expires_at_ns:
+            return None
+        return policy
+
+    async def find(self, secret: bytes) -> KeyPolicy:
+        """The policy of a key; InvalidKey when it may not be used, StoreUnavailable when nobody can tell."""
+        if not is_well_formed_key(secret):
+            raise InvalidKey
+        hasher = self._hasher.copy()
+        hasher.update(secret)
+        digest = hasher.digest()
+        try:
+            if self._clock.monotonic_s() >= self._fresh_until_s:
+                await self._freshen()
+            policy = self._policies.get(digest)
+            if policy is None and self._clock.monotonic_s() >= self._unknown.get(digest, float("-inf")):
+                policy = await self._look_up(digest, secret)
+        except DatabaseAway:
+            policy = self._policies.get(digest)
+            if policy is None or self._clock.monotonic_s() >= self._usable_until_s:
+                raise StoreUnavailable from None
+        if policy is None or self._is_expired(policy):
+            raise InvalidKey
+        return policy
+
+    async def _freshen(self) -> None:
+        """A refresh for somebody who waits: bounded, and not tried again right after a failure."""
+        if self._clock.monotonic_s() < self._retry_at_s:
+            raise DatabaseAway
+        try:
+            async with asyncio.timeout(REFRESH_WAIT_S):
+                await self.refresh()
+        except (DatabaseAway, TimeoutError):
+            self._retry_at_s = self._clock.monotonic_s() + RETRY_S
+            raise DatabaseAway from None
+
+    async def refresh(self) -> None:
+        """Asks the feed what changed; callers at the same time share one question. DatabaseAway."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(self._refreshed)
+        await asyncio.shield(self._refreshing)
+
+    def _refreshed(self, task: "asyncio.Task[None]") -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()  # those who wait raise it; when nobody waits any longer, nobody needs it
+
+    async def _refresh(self) -> None:
+        asked_s = self._clock.monotonic_s()
+        news = await self._threads.run(self._read_changes, self._revision)
+        self._revision = news.revision
+        if news.subjects is None:
+            self._forget_all()
+        elif news.subjects:
+            self._unknown.clear()
+            self._forget(news.subjects)
+        self._fresh_until_s = asked_s + FRESH_S
+        self._usable_until_s = asked_s + STALE_S_MAX
+
+    def _read_changes(self, revision: int) -> Changes:
+        with read(self._engine) as connection:
+            return changes_since(connection, revision)
+
+    async def _look_up(self, digest: bytes, secret: bytes) -> KeyPolicy | None:
+        lookup = self._lookups.get(digest)
+        if lookup is None:
+            lookup = self._lookups[digest] = asyncio.create_task(self._ask(digest, secret))
+            lookup.add_done_callback(lambda task: self._looked_up(digest, task))
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, digest: bytes, task: "asyncio.Task[KeyPolicy | None]") -> None:
+        del self._lookups[digest]
+        if not task.cancelled():
+            task.exception()
+
+    async def _ask(self, digest: bytes, secret: bytes) -> KeyPolicy | None:
+        for _ in range(LOOKUP_TRIES_MAX):
+            found = await self._threads.run(self._read_key, secret)
+            # An answer from before a change that this cache has already heard of must not be kept: nobody would
+            # tell it again.
+            if found.revision >= self._revision:
+                break
+        else:
+            raise DatabaseAway
+        if found.key is None or found.key.revoked_at_ns is not None:
+            self._remember_unknown(digest)
+            return None
+        policy = self._policy(found.key)
+        self._remember(digest, policy)
+        return policy
+
+    def _read_key(self, secret: bytes) -> _Found:
+        with read(self._engine) as connection:
+            found = _Found(key_by_digest(connection, self._peppers, secret), current_revision(connection))
+        if found.key is not None and found.key.pepper_version < self._peppers.current:
+            with suppress(DatabaseAway), write(self._engine) as connection:
+                rehash_key(connection, self._peppers, found.key.id, secret)
+        return found
+
+    def _policy(self, key: StoredKey) -> KeyPolicy:
+        limits, defaults = key.limits, self._settings
+        per_minute, concurrency = limits.requests_per_minute, limits.concurrency_max
+        return KeyPolicy(
+            key_id=key.id,
+            account_id=key.account_id,
+            verified=key.is_verified,
+            requests_per_minute=defaults.requests_per_minute if per_minute is None else per_minute,
+            concurrency_max=defaults.concurrency_max if concurrency is None else concurrency,
+            models=limits.models,
+            expires_at_ns=limits.expires_at_ns,
+            spend_limit_nusd=limits.spend_limit_nusd,
+        )
+
+    def _is_expired(self, policy: KeyPolicy) -> bool:
+        return policy.expires_at_ns is not None and self._clock.now_ns() >= policy.expires_at_ns
+
+    def _remember(self, digest: bytes, policy: KeyPolicy) -> None:
+        while len(self._policies) >= self._settings.key_cache_max:
+            self._drop(next(iter(self._policies)))
+        self._policies[digest] = policy
+        self._digests[policy.key_id] = digest
+        self._keys_of.setdefault(policy.account_id, set()).add(policy.key_id)
+
+    def _remember_unknown(self, digest: bytes) -> None:
+        while len(self._unknown) >= NEGATIVE_ENTRIES_MAX:
+            del self._unknown[next(iter(self._unknown))]
+        self._unknown[digest] = self._clock.monotonic_s() + self._settings.key_negative_s
+
+    def _forget(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            kind, _, name = subject.partition("/")
+            keys = [KeyId(name)] if kind == "key" else sorted(self._keys_of.get(AccountId(name), ()))
+            for key_id in keys:
+                digest = self._digests.get(key_id)
+                if digest is not None:
+                    self._drop(digest)
+
+    def _forget_all(self) -> None:
+        for kept in (self._policies, self._digests, self._keys_of, self._unknown):
+            kept.clear()
+
+    def _drop(self, digest: bytes) -> None:
+        policy = self._policies.pop(digest)
+        del self._digests[policy.key_id]
+        keys = self._keys_of[policy.account_id]
+        keys.discard(policy.key_id)
+        if not keys:
+            del self._keys_of[policy.account_id]
