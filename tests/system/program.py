@@ -1,17 +1,21 @@
 """Runs the `dragonfly` program in a folder and an environment of its own."""
 
+import asyncio
 import contextlib
 import io
 import json
 import os
-import subprocess
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 from dragonfly.cli import main
+
+START_S_MAX = 60.0
+STOP_S_MAX = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,40 @@ class Ended:
     @property
     def json(self) -> object:
         return json.loads(self.output)
+
+
+class Running:
+    """A process that goes on until it is told to stop."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.output = ""
+        self.errors = ""
+
+    async def until(self, mark: str, *, errors: bool = False) -> str:
+        """Reads lines until one holds `mark`; returns that line. Fails with what was said when the process ends."""
+        stream = self.process.stderr if errors else self.process.stdout
+        assert stream is not None
+        async with asyncio.timeout(START_S_MAX):
+            while line := (await stream.readline()).decode():
+                if errors:
+                    self.errors += line
+                else:
+                    self.output += line
+                if mark in line:
+                    return line
+        _, rest = await self.process.communicate()
+        raise AssertionError(f"ended without {mark!r}: {self.output}{self.errors}{rest.decode()}")
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Sends the signal and waits for the end, as long as the contract allows; returns the exit code."""
+        self.process.send_signal(number)
+        async with asyncio.timeout(STOP_S_MAX):
+            output, errors = await self.process.communicate()
+        self.output += output.decode()
+        self.errors += errors.decode()
+        assert self.process.returncode is not None
+        return self.process.returncode
 
 
 @dataclass(frozen=True)
@@ -53,16 +91,25 @@ class Program:
         assert "Traceback" not in errors.getvalue(), errors.getvalue()
         return Ended(code, output.getvalue(), errors.getvalue())
 
-    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
-        """A process of its own; its standard output and error are pipes."""
-        return subprocess.Popen(
-            [self.python, "-m", "dragonfly", *arguments],
+    @contextlib.asynccontextmanager
+    async def running(self, *arguments: str, **variables: str) -> AsyncIterator["Running"]:
+        """A process of its own, gone at the end."""
+        process = await asyncio.create_subprocess_exec(
+            self.python,
+            "-m",
+            "dragonfly",
+            *arguments,
             cwd=self.folder,
             env=self.environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
+        try:
+            yield Running(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     @contextlib.contextmanager
     def _here(self, arguments: list[str], variables: dict[str, str]) -> Iterator[None]:

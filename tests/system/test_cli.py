@@ -163,6 +163,25 @@ def test_models_lists_what_the_environment_has_keys_for(program: Program) -> Non
     assert "deepseek/deepseek-flash" in program.run("models", DEEPSEEK_API_KEY="sk-CANARY8f2e").output
 
 
+def test_the_books_are_proved_and_a_planted_fault_is_found(installed: Program) -> None:
+    account = installed.run("account", "create", "Alice").output.strip()
+    installed.run("credit", "grant", account, "5")
+    clean = installed.run("ledger", "verify", "--json")
+    assert clean.code == 0
+    assert isinstance(clean.json, dict)
+    assert (clean.json["clean"], clean.json["balances_usd"], clean.json["findings"]) == (True, "5", [])
+    assert installed.run("ledger", "verify").output.startswith("The books are right: ")
+    with sqlite3.connect(installed.folder / DATABASE) as database:
+        database.execute("UPDATE wallets SET balance_nusd = balance_nusd + 1")
+    broken = installed.run("ledger", "verify", "--json")
+    assert broken.code == 1
+    assert isinstance(broken.json, dict)
+    assert {"check": "wallets_equal_ledger", "subject": account, "expected_usd": "5", "found_usd": "5.000000001"} in (
+        broken.json["findings"]
+    )
+    assert "wallets_equal_ledger" in installed.run("ledger", "verify").output
+
+
 def test_the_catalogue_is_compared_with_an_independent_price_list(program: Program) -> None:
     ended = program.run("catalog", "check", "--json")
     report = ended.json
@@ -184,9 +203,21 @@ def test_every_command_explains_itself_with_an_example(program: Program) -> None
     overview = program.run("--help").output
     commands = overview.split("Commands:\n")[1].split("\n\n")[0]
     names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert {"migrate", "version", "models", "usage", "account", "key", "credit", "catalog"} <= set(names)
+    assert {
+        "demo",
+        "serve",
+        "migrate",
+        "version",
+        "models",
+        "usage",
+        "account",
+        "key",
+        "credit",
+        "catalog",
+        "ledger",
+    } <= set(names)
     assert "..." not in commands, "a one-line description does not fit"
-    for group in ("account", "key", "credit", "catalog"):
+    for group in ("account", "key", "credit", "catalog", "ledger"):
         inner = program.run(group, "--help").output.split("Commands:\n")[1]
         for line in inner.splitlines():
             if line.startswith("  ") and line[2] != " ":

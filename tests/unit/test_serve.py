@@ -145,8 +145,8 @@ async def test_a_step_that_fails_or_hangs_does_not_keep_the_next_from_happening(
     async def hanging() -> None:
         await asyncio.Event().wait()
 
-    steps = (house.step("fails", failing), house.step("hangs", hanging), house.step("last"))
-    await stop_in_steps(steps, house.log, step_s_max=0.05)
+    steps = (house.step("fails", failing), house.step("hangs", hanging)._replace(s_max=0.05), house.step("last"))
+    await stop_in_steps(steps, house.log)
     assert house.happened == ["fails", "hangs", "last"]
     lines = [json.loads(line) for line in house.stream.getvalue().splitlines()]
     assert [(line["step"], line["exceptions"]) for line in lines] == [

@@ -33,6 +33,8 @@ class Step(NamedTuple):
 
     name: str
     run: Callable[[], Awaitable[None]]
+    s_max: float = STOP_STEP_S
+    """Given up after this long, when it is part of the stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,11 @@ def stopping_by_signal(server: uvicorn.Server) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def stop_in_steps(steps: tuple[Step, ...], log: EventLog, *, step_s_max: float = STOP_STEP_S) -> None:
+async def stop_in_steps(steps: tuple[Step, ...], log: EventLog) -> None:
     """Each step once, in order; one that fails or hangs is told and does not keep the others from happening."""
     for step in steps:
         try:
-            async with asyncio.timeout(step_s_max):
+            async with asyncio.timeout(step.s_max):
                 await step.run()
         except Exception as failure:
             log.write(STOP_STEP_FAILED, step=step.name, exceptions=describe(failure).exceptions)
@@ -142,7 +144,7 @@ async def serve(
 ) -> None:
     """Serves on `bound` until a signal; `started` is told when connections are accepted.
 
-    The stop is bounded: at most `settings.shutdown_s` for running answers, then STOP_STEP_S for each step.
+    The stop is bounded: at most `settings.shutdown_s` for running answers, then each step's own.
     """
     host, port = bound.getsockname()[:2]
     descriptors_max = allow_many_descriptors()

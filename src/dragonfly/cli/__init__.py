@@ -4,10 +4,11 @@ from typing import NoReturn
 
 import typer
 
+from dragonfly.cli.books import ledger_commands
 from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
 from dragonfly.cli.failures import run
 from dragonfly.cli.market import catalog_commands, models
-from dragonfly.cli.serving import migrate, version
+from dragonfly.cli.serving import demo, migrate, serve, version
 
 commands = typer.Typer(
     name="dragonfly",
@@ -19,13 +20,14 @@ commands = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused or found something, 2 wrong arguments, 3 wrong settings, "
     "4 database away or to be migrated, 70 a fault in Dragonfly.",
 )
-for command in (migrate, version, models, usage):
+for command in (demo, serve, migrate, version, models, usage):
     commands.command()(command)
 for name, group in {
     "account": account_commands,
     "key": key_commands,
     "credit": credit_commands,
     "catalog": catalog_commands,
+    "ledger": ledger_commands,
 }.items():
     commands.add_typer(group, name=name)
 

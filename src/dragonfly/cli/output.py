@@ -19,8 +19,9 @@ def show_json(value: JsonValue) -> None:
 
 
 def show_line(text: str) -> None:
-    """A sentence or a value."""
+    """A sentence, a value or a page; seen at once, also by a reader at the other end of a pipe."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

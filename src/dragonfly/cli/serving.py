@@ -1,16 +1,49 @@
-"""`dragonfly migrate` and `version`: running an installation."""
+"""`dragonfly demo`, `serve`, `migrate` and `version`: running an installation."""
 
 import os
 import platform
 from importlib.metadata import version as version_of
 
 from dragonfly import __version__
-from dragonfly.app.setup import migrate_store, open_database
+from dragonfly.app.build import serve_forever
+from dragonfly.app.setup import configure, migrate_store, open_database
 from dragonfly.cli.opening import ConfigFile
 from dragonfly.cli.output import AsJson, show_fields, show_json, show_line
+from dragonfly.demo import run_demo
 from dragonfly.settings import load_settings
 
 SHOWN_PACKAGES = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "sqlalchemy")
+
+
+def demo() -> None:
+    """Run a complete gateway to try.
+
+    With a simulated provider, an account with 5 USD of play money and a key; prints commands to paste. Listens on
+    127.0.0.1, port 8080 or that of PORT. Everything is gone when it stops. Providers whose key is in the
+    environment are served too, for real money.
+
+    \b
+    Examples:
+      dragonfly demo
+      PORT=9000 DEEPSEEK_API_KEY=… dragonfly demo
+    """
+    run_demo(os.environ, show_line)
+
+
+def serve(config: ConfigFile = None) -> None:
+    """Run the gateway.
+
+    Until SIGTERM or Ctrl-C; running answers may finish first. Settings come from dragonfly.toml and the
+    environment; everything wrong with them is told at once. An empty database is set up; an older one needs
+    `dragonfly migrate`. Log lines go to standard error as JSON.
+
+    \b
+    Examples:
+      dragonfly serve
+      DRAGONFLY_SERVER__PORT=9000 DEEPSEEK_API_KEY=… dragonfly serve
+      dragonfly serve --config /etc/dragonfly/dragonfly.toml
+    """
+    serve_forever(configure(os.environ, config))
 
 
 def migrate(config: ConfigFile = None, as_json: AsJson = False) -> None:

@@ -1,0 +1,157 @@
+"""Puts the parts of a serving process together: the only file that names each of them."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+from sqlalchemy import Engine
+
+from dragonfly.admission.gate import STOP_WAIT_S_MAX, Gate
+from dragonfly.api.health import Readiness
+from dragonfly.api.models import ChannelFigures, ModelPages
+from dragonfly.api.surface import build_surface
+from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
+from dragonfly.app.setup import Configured, is_at_head, peppers_of, set_up_store
+from dragonfly.core.clock import Clock, SystemClock
+from dragonfly.core.ids import IdSource
+from dragonfly.gateway.gateway import Gateway, Reader, Report
+from dragonfly.gateway.server import lane
+from dragonfly.infra.database import DatabaseThreads
+from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncaught, describe, tame_libraries
+from dragonfly.providers.pool import Pool, PoolLimits
+from dragonfly.settings import UpstreamSettings
+
+SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
+GATEWAY_EVENTS = {
+    event.name: event
+    for event in (
+        Event("reader_failed", Level.ERROR, {"kind": str}),
+        Event("exchange_crashed", Level.ERROR, {"kind": str}),
+        Event("lane_crashed", Level.ERROR, {"kind": str}),
+        Event("channel_failed", Level.WARNING, {"channel": str, "kind": str, "status": int}),
+    )
+}
+"""What the data plane reports, by name: it may not import the log itself."""
+
+
+class Unmeasured:
+    """Uptime and percentiles need a history over time, which is not kept yet; the API shows them as null."""
+
+    def figures(self, channel_id: str) -> ChannelFigures | None:
+        return None
+
+
+def open_log(stream: BinaryIO, clock: Clock, level: Level) -> EventLog:
+    """The process's log; from here on libraries and last resorts write to it too."""
+    log = EventLog(stream, clock, level=level)
+    tame_libraries(log)
+    catch_uncaught(log)
+    return log
+
+
+def serve_forever(configured: Configured) -> None:
+    """`dragonfly serve`: until a signal. Raises what keeps it from starting as an error with a sentence."""
+    settings = configured.settings
+    clock = SystemClock()
+    bound = bind(settings.server.host, settings.server.port)
+    engine = set_up_store(settings)
+    log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
+    run(configured, engine, bound, log, clock)
+
+
+def run(
+    configured: Configured,
+    engine: Engine,
+    bound: socket.socket,
+    log: EventLog,
+    clock: Clock,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Builds on a fresh event loop and serves on `bound` until a signal."""
+
+    async def main() -> None:
+        served = build(configured, engine, log, clock)
+        await serve(served, bound, configured.settings.server, log, started)
+
+    run_on_uvloop(log, main)
+
+
+def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -> Served:
+    """Every part of the process, none started. Call on the event loop that will serve."""
+    settings, catalog = configured.settings, configured.catalog
+    ids = IdSource()
+    threads = DatabaseThreads()
+    gate = Gate(
+        settings.admission, engine, catalog=catalog, peppers=peppers_of(settings), clock=clock, ids=ids, log=log
+    )
+    pool = Pool(limits=pool_limits(settings.upstream), clock=clock, ca_file=settings.upstream.ca_file)
+    readers: dict[str, Reader] = {**ModelPages(catalog, clock, Unmeasured()).readers()}
+    gateway = Gateway(
+        settings=settings,
+        gate=gate,
+        pool=pool,
+        clock=clock,
+        ids=ids,
+        readers=readers,
+        report=reporter(log),
+    )
+
+    async def database() -> bool:
+        return await threads.run(is_at_head, engine)
+
+    readiness = Readiness({"database": database}, clock)
+
+    def drain() -> None:
+        readiness.draining = True
+
+    async def start_gateway() -> None:
+        gateway.start()
+
+    async def close_database() -> None:
+        threads.close()
+        await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
+
+    return Served(
+        app=build_surface(readiness=readiness, clock=clock, ids=ids, failed=failure_sink(log)),
+        protocol=lane(gateway),
+        starts=(Step("gate", gate.start), Step("gateway", start_gateway)),
+        stops=(
+            Step("gateway", gateway.stop),
+            Step("gate", gate.stop, s_max=2 * STOP_WAIT_S_MAX + STOP_STEP_S),
+            Step("pool", pool.close),
+            Step("database", close_database),
+        ),
+        draining=drain,
+    )
+
+
+def pool_limits(settings: UpstreamSettings) -> PoolLimits:
+    """The [upstream] section as the pool takes it."""
+    return PoolLimits(
+        idle_connections_max=settings.idle_connections_max,
+        connections_max=settings.connections_max,
+        dials_max=settings.dials_max,
+        idle_s=settings.idle_s,
+    )
+
+
+def reporter(log: EventLog) -> Report:
+    """Writes what the data plane reports. Names are code's and configuration's: they are cleaned, not refused."""
+
+    def report(event: str, /, **values: str | int | float) -> None:
+        shown = {name: as_name(value) if isinstance(value, str) else value for name, value in values.items()}
+        log.write(GATEWAY_EVENTS[event], **shown)
+
+    return report
+
+
+def failure_sink(log: EventLog) -> Callable[[BaseException], None]:
+    """Writes an exception that the ASGI side did not expect."""
+
+    def failed(failure: BaseException) -> None:
+        exceptions, frames = describe(failure)
+        log.write(SURFACE_FAILED, exceptions=exceptions, frames=frames)
+
+    return failed

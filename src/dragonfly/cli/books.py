@@ -1,0 +1,79 @@
+"""`dragonfly ledger`: the proof that the books are right."""
+
+import typer
+
+from dragonfly.admission.verify import Finding, Report, verify
+from dragonfly.cli.failures import REFUSED
+from dragonfly.cli.opening import ConfigFile, opened
+from dragonfly.cli.output import AsJson, JsonValue, show_json, show_line, show_table
+from dragonfly.core.clock import SystemClock
+from dragonfly.core.money import usd_text
+from dragonfly.infra.database import read
+from dragonfly.usage.queries import NS_PER_DAY
+
+COMPARED_DAYS = 89
+"""Usage rows live 90 days; groups of the last day of their life may have lost some already."""
+
+ledger_commands = typer.Typer(no_args_is_help=True, help="The ledger: prove that it is right.")
+
+
+@ledger_commands.command("verify")
+def ledger_verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Prove the books.
+
+    Every group of entries sums to zero, wallets and leases equal the ledger, every charge has its request. Reads
+    whole tables in one snapshot; the gateway may go on running. Exit code 1 when anything does not hold.
+
+    \b
+    Example:
+      dragonfly ledger verify --json
+    """
+    since_ns = SystemClock().now_ns() - COMPARED_DAYS * NS_PER_DAY
+    with opened(config) as (_, engine), read(engine) as connection:
+        report = verify(connection, usage_since_ns=since_ns)
+    if as_json:
+        show_json(_report_fields(report))
+    else:
+        _show_report(report)
+    if not report.is_clean:
+        raise typer.Exit(REFUSED)
+
+
+def _show_report(report: Report) -> None:
+    verdict = "The books are right" if report.is_clean else f"{len(report.findings)} things do not hold"
+    show_line(
+        f"{verdict}: {len(report.checks)} checks over {report.groups} groups, {report.entries} entries,"
+        f" {report.wallets} wallets, {report.leases} leases, {report.usage_rows} usage rows."
+        f" Balances: {usd_text(report.balances_nusd)} USD."
+    )
+    if report.findings:
+        show_table(
+            ("CHECK", "SUBJECT", "EXPECTED USD", "FOUND USD"),
+            [
+                (one.check, one.subject, usd_text(one.expected_nusd), usd_text(one.found_nusd))
+                for one in report.findings
+            ],
+        )
+
+
+def _report_fields(report: Report) -> dict[str, JsonValue]:
+    return {
+        "clean": report.is_clean,
+        "checks": list(report.checks),
+        "groups": report.groups,
+        "entries": report.entries,
+        "wallets": report.wallets,
+        "leases": report.leases,
+        "usage_rows": report.usage_rows,
+        "balances_usd": usd_text(report.balances_nusd),
+        "findings": [_finding_fields(one) for one in report.findings],
+    }
+
+
+def _finding_fields(finding: Finding) -> dict[str, JsonValue]:
+    return {
+        "check": finding.check,
+        "subject": finding.subject,
+        "expected_usd": usd_text(finding.expected_nusd),
+        "found_usd": usd_text(finding.found_nusd),
+    }

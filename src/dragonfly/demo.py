@@ -1,0 +1,156 @@
+"""`dragonfly demo`: a whole gateway to try, with a provider that only pretends, in a folder that goes away.
+
+It serves as `dragonfly serve` does: same gateway, same database, same billing. What differs is where the answers
+come from, and that an account with credit and a key is there already.
+"""
+
+import asyncio
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from dragonfly.accounts.actions import create_account
+from dragonfly.app.build import open_log, run
+from dragonfly.app.serve import AddressUnusable, bind
+from dragonfly.app.setup import Configured, peppers_of, set_up_store
+from dragonfly.catalog.build import build_catalog
+from dragonfly.core.clock import Clock, SystemClock
+from dragonfly.core.ids import IdSource
+from dragonfly.core.money import from_usd, usd_text
+from dragonfly.core.secrets import Secret
+from dragonfly.infra.database import write
+from dragonfly.infra.logging import Level
+from dragonfly.keys.actions import issue_key
+from dragonfly.ledger.actions import grant_credit
+from dragonfly.providers.simulated import MODEL, SimulatedUpstream
+from dragonfly.settings import ServerSettings, Settings
+
+HOST = "127.0.0.1"
+PORT_DEFAULT = "8080"
+CREDIT_NUSD = from_usd("5")
+PUBLIC_MODEL = "simulated/chat"
+SHUTDOWN_S = 4.0
+UPSTREAM_START_S_MAX = 10.0
+
+BANNER = """\
+Dragonfly is running on http://{address}. Its provider "simulated" is a program that streams made-up
+text at a human pace: no model, no network, no cost. The account has {credit} USD of play money.
+{real}
+Paste this into another terminal:
+
+  export OPENAI_BASE_URL=http://{address}/v1 OPENAI_API_KEY={key}
+
+  curl -N $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" \\
+    -H "Content-Type: application/json" -d '{{"model": "{model}", "stream": true,
+    "stream_options": {{"include_usage": true}}, "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+
+See the balance fall by the cost in the last chunk, and what is on offer:
+
+  curl $OPENAI_BASE_URL/credits -H "Authorization: Bearer $OPENAI_API_KEY"
+  curl $OPENAI_BASE_URL/models -H "Authorization: Bearer $OPENAI_API_KEY"
+
+With OpenAI's SDK for Python (pip install openai), in the same terminal:
+
+python3 -c '
+from openai import OpenAI
+stream = OpenAI().chat.completions.create(
+    model="{model}", messages=[{{"role": "user", "content": "Say hello."}}],
+    stream=True, stream_options={{"include_usage": True}})
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)
+print("\\n", chunk.usage.cost, "USD")
+'
+
+Stop with Ctrl-C; nothing of this stays."""
+
+
+def run_demo(environ: Mapping[str, str], show: Callable[[str], None]) -> None:
+    """Runs until a signal; `show` gets the banner once everything answers."""
+    clock = SystemClock()
+    bound = bind(HOST, _port(environ))
+    address = f"{HOST}:{bound.getsockname()[1]}"
+    with tempfile.TemporaryDirectory(prefix="dragonfly-demo-") as folder, simulated_provider(clock) as upstream_port:
+        settings = Settings(data_dir=Path(folder), server=ServerSettings(shutdown_s=SHUTDOWN_S), log_level="warning")
+        catalog = build_catalog(settings.catalog, demo_tables(upstream_port), environ)
+        engine = set_up_store(settings)
+        key = make_customer(engine, settings, clock)
+        banner = BANNER.format(
+            address=address,
+            credit=usd_text(CREDIT_NUSD),
+            real=_real_providers([provider.name for provider in catalog.providers() if not provider.simulated]),
+            key=key.reveal(),
+            model=PUBLIC_MODEL,
+        )
+        log = open_log(sys.stderr.buffer, clock, Level.WARNING)
+        run(Configured(settings, catalog), engine, bound, log, clock, lambda: show(banner))
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    text = environ.get("PORT") or PORT_DEFAULT
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise AddressUnusable("PORT: needs a whole number from 0 to 65535.")
+    return int(text)
+
+
+def _real_providers(names: list[str]) -> str:
+    if not names:
+        return "Set DEEPSEEK_API_KEY, MOONSHOT_API_KEY or another provider's variable to serve real models too."
+    return f"Their keys are set, so these are served too, for real money: {', '.join(names)}."
+
+
+def demo_tables(upstream_port: int) -> dict[str, object]:
+    """[providers.simulated] and its model, as an operator would write them."""
+    price = {"prompt": "0.28", "cache_read": "0.028", "completion": "1.10"}
+    channel = {"provider": "simulated", "model": MODEL, "prices": [price]}
+    return {
+        "providers": {
+            "simulated": {
+                "name": "Simulated provider",
+                "base_url": f"http://{HOST}:{upstream_port}/v1",
+                "api_key": "",
+                "dialect": "deepseek",
+                "simulated": True,
+            }
+        },
+        "models": [
+            {
+                "id": PUBLIC_MODEL,
+                "name": "Simulated chat",
+                "description": "Streams made-up text. There is no model behind it.",
+                "context_tokens": 65_536,
+                "output_tokens_max": 8_192,
+                "channels": [channel],
+            }
+        ],
+    }
+
+
+def make_customer(engine: Engine, settings: Settings, clock: Clock) -> Secret:
+    """An account with credit; returns its key."""
+    now_ns = clock.now_ns()
+    with write(engine) as connection:
+        account_id = create_account(connection, IdSource(), name="Demo", verified_at_ns=now_ns, now_ns=now_ns)
+        grant_credit(connection, account_id, amount_nusd=CREDIT_NUSD, idempotency_key="demo", now_ns=now_ns)
+        return issue_key(connection, peppers_of(settings), account_id=account_id, name="demo", now_ns=now_ns).secret
+
+
+@contextmanager
+def simulated_provider(clock: Clock) -> Iterator[int]:
+    """Runs the simulated provider on an event loop and thread of its own; gives its port."""
+    loop = asyncio.new_event_loop()
+    upstream = SimulatedUpstream(clock=clock)
+    thread = threading.Thread(target=loop.run_forever, name="simulated provider", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(upstream.start(), loop).result(UPSTREAM_START_S_MAX)
+        yield upstream.port
+    finally:
+        asyncio.run_coroutine_threadsafe(upstream.stop(), loop).result(UPSTREAM_START_S_MAX)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(UPSTREAM_START_S_MAX)
+        loop.close()
