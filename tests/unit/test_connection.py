@@ -1,9 +1,6 @@
 """One connection, fed by hand: framings, limits, and answers cut at every byte. No socket is needed for this."""
 
-import asyncio
 import itertools
-from collections.abc import Iterator
-from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,67 +15,11 @@ from dragonfly.providers.connection import (
     Connection,
 )
 from tests.fakes.calls import Collector
+from tests.fakes.lines import Shelf, StillTransport
 from tests.fakes.upstream import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"
 TIMEOUTS = ChannelTimeouts(connect_s=1.0, head_s=600.0, idle_s=120.0)
-
-
-class StillTransport(asyncio.Transport):
-    """A transport that only remembers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = b""
-        self.unsent_bytes = 0
-        self.is_open = True
-        self.reading = True
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += bytes(data)
-
-    def writelines(self, list_of_data: object) -> None:
-        self.sent += b"".join(cast("list[bytes]", list_of_data))
-
-    def is_closing(self) -> bool:
-        return not self.is_open
-
-    def abort(self) -> None:
-        self.is_open = False
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent_bytes
-
-    def pause_reading(self) -> None:
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.reading
-        self.reading = True
-
-
-class Shelf:
-    """Stands for the pool: keeps what is released."""
-
-    idle_s = 30.0
-
-    def __init__(self) -> None:
-        self.released: list[Connection] = []
-        self.discarded: list[Connection] = []
-
-    def opened(self, connection: Connection) -> None:
-        pass
-
-    def gone(self, connection: Connection) -> None:
-        pass
-
-    def release(self, connection: Connection) -> None:
-        assert connection.is_usable
-        self.released.append(connection)
-
-    def discard(self, connection: Connection) -> None:
-        self.discarded.append(connection)
 
 
 class Line:
@@ -110,16 +51,6 @@ class Line:
     @property
     def is_reused(self) -> bool:
         return self.shelf.released == [self.connection] and self.transport.is_open
-
-
-@pytest.fixture(autouse=True)
-def loop() -> Iterator[None]:
-    """Collectors hold an event of a loop, which nobody waits for here."""
-    made = asyncio.new_event_loop()
-    asyncio.set_event_loop(made)
-    yield
-    made.close()
-    asyncio.set_event_loop(None)
 
 
 EVENTS = [b'data: {"a":"\xe4\xbd\xa0\xe5\xa5\xbd"}\n\n', b": keep-alive\n\n", b"data: [DONE]\n\n"]
