@@ -1,5 +1,6 @@
 """A Dragonfly installation in this process: database, account with credit, key. For what is measured without HTTP."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from bench.comparators.dragonfly import CREDIT_USD, settings_text
+from bench.comparators.dragonfly import CREDIT_USD, REQUESTS_PER_MINUTE, settings_text
 from dragonfly.accounts.actions import create_account
+from dragonfly.admission.gate import Gate
 from dragonfly.app.setup import Configured, configure, peppers_of, set_up_store
-from dragonfly.core.clock import SystemClock
+from dragonfly.core.clock import Clock, SystemClock
 from dragonfly.core.ids import IdSource
 from dragonfly.core.money import from_usd
 from dragonfly.infra.database import write
+from dragonfly.infra.logging import EventLog, Level
 from dragonfly.keys.actions import issue_key
 from dragonfly.keys.rules import KeyLimits
 from dragonfly.ledger.actions import grant_credit
@@ -26,18 +29,22 @@ class Installation(NamedTuple):
 
     configured: Configured
     engine: Engine
-    key: str
+    keys: tuple[str, ...]
+    """One for each account."""
 
 
 @contextmanager
-def installation(folder: Path, *, mock_port: int, requests_per_minute: int) -> Iterator[Installation]:
+def installation(
+    folder: Path, *, mock_port: int, requests_per_minute: int = REQUESTS_PER_MINUTE, accounts: int = 1
+) -> Iterator[Installation]:
     """Create it in an empty folder; the engine is closed at the end."""
     path = folder / "dragonfly.toml"
     path.write_text(settings_text(port=0, mock_port=mock_port, data_dir=str(folder / "data")))
     configured = configure({}, path)
     engine = set_up_store(configured.settings)
     try:
-        yield Installation(configured, engine, _customer(configured, engine, requests_per_minute))
+        keys = tuple(_customer(configured, engine, requests_per_minute) for _ in range(accounts))
+        yield Installation(configured, engine, keys)
     finally:
         engine.dispose()
 
@@ -59,3 +66,17 @@ def _customer(configured: Configured, engine: Engine, requests_per_minute: int) 
             now_ns=now_ns,
         )
     return key.secret.reveal()
+
+
+def open_gate(installed: Installation, clock: Clock) -> Gate:
+    """The real gate over the installation, not started yet; call inside the event loop that will use it."""
+    settings = installed.configured.settings
+    return Gate(
+        settings.admission,
+        installed.engine,
+        catalog=installed.configured.catalog,
+        peppers=peppers_of(settings),
+        clock=clock,
+        ids=IdSource(),
+        log=EventLog(sys.stderr.buffer, clock, level=Level.ERROR),
+    )

@@ -34,7 +34,10 @@ class Result(msgspec.Struct, frozen=True):
         return found.value if found else None
 
     def ratio(self, comparator: str, measure: str, to: str = "nginx") -> float | None:
-        """A figure over that of another comparator in the same run."""
+        """A figure over that of another comparator in the same run; to nginx from paired windows where there are."""
+        found = self.find(comparator, measure)
+        if to == "nginx" and found is not None and found.ratio is not None:
+            return found.ratio
         mine, theirs = self.value(comparator, measure), self.value(to, measure)
         return mine / theirs if mine is not None and theirs else None
 

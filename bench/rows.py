@@ -22,6 +22,10 @@ class Row(msgspec.Struct, frozen=True):
     """Why there is no value."""
     notes: dict[str, float | str] = {}
     """Figures beside it, e.g. the share of CPU time in user space."""
+    ratio: float | None = None
+    """To nginx: the median over pairs of windows that were measured one right after the other."""
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 def row(
@@ -33,6 +37,14 @@ def row(
     kept = [round(sample, 4) for sample in samples]
     shown = {name: round(value, 4) if isinstance(value, float) else value for name, value in (notes or {}).items()}
     return Row(comparator, measure, unit, round(median(samples), 4), low, high, kept, notes=shown)
+
+
+def paired(made: Row, floor: Sequence[float]) -> Row:
+    """The row with its ratios to samples of nginx that were taken in turns with it."""
+    ratios = [mine / theirs for mine, theirs in zip(made.samples, floor, strict=True)]
+    low, high = quartiles(ratios)
+    notes = made.notes | {"nginx": round(median(floor), 4)}
+    return msgspec.structs.replace(made, notes=notes, ratio=round(median(ratios), 4), ratio_low=low, ratio_high=high)
 
 
 def refused(comparator: str, measure: str, unit: str, reason: object) -> Row:

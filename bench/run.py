@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvloop
@@ -17,6 +17,8 @@ from bench.measures.gaps import gap_rows
 from bench.measures.latency import added_rows, prompt_rows
 from bench.measures.load import load_rows
 from bench.measures.memory import memory_rows, stalled_rows
+from bench.measures.policies import policy_rows
+from bench.measures.settle import settle_rows
 from bench.measures.start import resident_row, start_rows
 from bench.plan import Plan
 from bench.prompts import Target
@@ -60,22 +62,26 @@ def bench(plan: Plan, cores: Cores, folder: Path, programs: Path, say: Say) -> I
     with mock_upstream(free_port(), folder / "mock", cores.mock) as upstream:
         direct_rps = uvloop.run(direct_ceiling(upstream.target, plan))
         shared = Bench(plan, cores, folder, programs, upstream.target, upstream.pid, direct_rps, say)
-        shared.take(chunk_rows(upstream.target, plan), on_time=True)
+        shared.take(chunk_rows(upstream.target, upstream.target, plan), on_time=True)
         yield shared
+
+
+def _site(shared: Bench, name: str) -> Site:
+    folder = shared.folder / f"{name}-{time.monotonic_ns()}"
+    folder.mkdir(parents=True)
+    return Site(folder, shared.programs, shared.direct.port, free_port(), shared.cores.gateway)
 
 
 @contextlib.contextmanager
 def started(shared: Bench, comparator: Comparator) -> Iterator[Running]:
     """A comparator that answers correctly; NotRunning otherwise."""
-    folder = shared.folder / f"{comparator.name}-{time.monotonic_ns()}"
-    folder.mkdir(parents=True)
-    site = Site(folder, shared.programs, shared.direct.port, free_port(), shared.cores.gateway)
+    site = _site(shared, comparator.name)
     try:
         launch = comparator.launch(site)
     except OSError as error:
         raise NotRunning(f"cannot be started: {type(error).__name__}") from None
     texts = {
-        name: text.replace(str(folder), "FOLDER").replace(str(shared.programs), "PROGRAMS")
+        name: text.replace(str(site.folder), "FOLDER").replace(str(shared.programs), "PROGRAMS")
         for name, text in launch.configuration.items()
     }
     shared.configurations[comparator.name] = texts
@@ -85,11 +91,12 @@ def started(shared: Bench, comparator: Comparator) -> Iterator[Running]:
 
 def measure_all(shared: Bench, comparators: tuple[Comparator, ...]) -> None:
     """All measures of all comparators; nginx runs first and stays for the interleaved rounds."""
+    plan = shared.plan
     floor = next(one for one in comparators if one.name == FLOOR)
     with started(shared, floor) as nginx:
         shared.say(f"{floor.title} …")
         shared.rows += start_rows(nginx)
-        _alone(shared, nginx)
+        _alone(shared, nginx, nginx)
         for comparator in comparators:
             if comparator is floor:
                 continue
@@ -97,20 +104,28 @@ def measure_all(shared: Bench, comparators: tuple[Comparator, ...]) -> None:
             try:
                 with started(shared, comparator) as process:
                     shared.rows += start_rows(process)
-                    _alone(shared, process)
+                    _alone(shared, process, nginx)
                     _beside_nginx(shared, process, nginx)
                     shared.rows.append(resident_row(process))
             except NotRunning as error:
                 shared.rows.append(refused(comparator.name, "first_answer", "s", error))
                 shared.say(f"  {error}")
         shared.rows.append(resident_row(nginx))
+    if any(one.name == SUBJECT for one in comparators):
+        shared.say("Ledger and policies …")
+        shared.rows += settle_rows(
+            shared.folder / "settle", shared.cores.gateway, seconds=plan.settle_s, windows=plan.windows
+        )
+        shared.rows += policy_rows(_site(shared, "policies"), plan)
 
 
-def _alone(shared: Bench, process: Running) -> None:
-    """What needs no other target in the same round."""
-    target, plan = process.target, shared.plan
-    shared.take(request_rows(target, plan, shared.direct_rps))
-    shared.take(chunk_rows(target, plan), on_time=True)
+def _alone(shared: Bench, process: Running, nginx: Running) -> None:
+    """Figures of one comparator, nginx in turns with it where CPU time is compared."""
+    target, plan, floor = process.target, shared.plan, nginx.target
+    if target.name == SUBJECT:
+        plan = replace(plan, windows=2 * plan.windows)
+    shared.take(request_rows(target, floor, plan, shared.direct_rps))
+    shared.take(chunk_rows(target, floor, plan), on_time=True)
     shared.take(prompt_rows(shared.direct, target, plan), on_time=True)
     if target.name in DEEP:
         shared.take(memory_rows(target, plan))

@@ -12,6 +12,7 @@ from bench.timer import FineTimer
 from bench.windows import Meter, Window
 
 FIRST_TOKEN_TIMEOUT_S = 60.0
+WARM_S = 0.3
 STALL_GAPS = 10
 """A gap longer than this many times the pacing is a stall."""
 
@@ -110,6 +111,7 @@ async def chunk_window(target: Target, mode: str, *, count: int, seconds: float)
     streams = PacedStreams(target, mode, count=count)
     try:
         await streams.open(timer)
+        await asyncio.sleep(WARM_S)
         return await streams.count_for(seconds)
     finally:
         streams.close()

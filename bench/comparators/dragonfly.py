@@ -75,12 +75,12 @@ def launch(site: Site) -> Launch:
     )
 
 
-def prepare(site: Site) -> str:
+def prepare(site: Site, *, requests_per_minute: int = REQUESTS_PER_MINUTE) -> str:
     """Database, account, credit; the value is a fresh key."""
     _command(site, "migrate")
     account = _command(site, "account", "create", "Bench", "--json")["account"]
     _command(site, "credit", "grant", str(account), CREDIT_USD)
-    made = _command(site, "key", "create", str(account), "--requests-per-minute", str(REQUESTS_PER_MINUTE), "--json")
+    made = _command(site, "key", "create", str(account), "--requests-per-minute", str(requests_per_minute), "--json")
     return str(made["key"])
 
 

@@ -1,14 +1,11 @@
 """CPU time per request and per relayed chunk, and the requests per second that one core affords."""
 
-import asyncio
-
 from bench.closed import ClosedLoop
 from bench.modes import JSON_SMALL, STREAM_CHUNKS
 from bench.plan import Plan
 from bench.prompts import Target
-from bench.rows import Row, refused, row
-from bench.streams import PacedStreams
-from bench.timer import FineTimer
+from bench.rows import Row, paired, refused, row
+from bench.streams import chunk_window
 from bench.windows import Refused, Window
 
 CONNECTIONS = (1, 32)
@@ -18,18 +15,21 @@ SATURATED = 0.95
 CEILING_MARGIN = 2.0
 
 
-async def request_rows(target: Target, plan: Plan, direct_rps: float) -> list[Row]:
-    """CPU µs per small request at 1 and 32 connections, and the ceiling; `direct_rps` is the generator's own."""
+async def request_rows(target: Target, floor: Target, plan: Plan, direct_rps: float) -> list[Row]:
+    """CPU µs per small request at 1 and 32 connections, and the ceiling; in turns with windows of nginx (`floor`).
+
+    `direct_rps` is the generator's own ceiling.
+    """
     rows: list[Row] = []
     for connections in CONNECTIONS:
         measure = f"cpu_request_{connections}"
         try:
-            windows = await _request_windows(target, plan, connections)
+            windows, beside = await _request_windows(target, floor, plan, connections)
         except (Refused, OSError, TimeoutError) as error:
             rows.append(refused(target.name, measure, "µs", error))
             continue
         notes = _notes(windows) | {"rps": windows[-1].units_per_s()}
-        rows.append(row(target.name, measure, "µs", [window.cpu_us_per_unit() for window in windows], notes))
+        rows.append(_row(target, measure, windows, beside, notes))
         if connections == CONNECTIONS[-1]:
             rows.append(_ceiling(target, windows, direct_rps))
     return rows
@@ -37,18 +37,37 @@ async def request_rows(target: Target, plan: Plan, direct_rps: float) -> list[Ro
 
 async def direct_ceiling(direct: Target, plan: Plan) -> float:
     """Requests per second that generator and mock reach without anything between them."""
-    windows = await _request_windows(direct, plan, CONNECTIONS[-1])
+    windows, _ = await _request_windows(direct, direct, plan, CONNECTIONS[-1])
     return max(window.units_per_s() for window in windows)
 
 
-async def _request_windows(target: Target, plan: Plan, connections: int) -> list[Window]:
-    loop = ClosedLoop(target, JSON_SMALL, connections=connections)
-    await loop.open()
+async def _request_windows(
+    target: Target, floor: Target, plan: Plan, connections: int
+) -> tuple[list[Window], list[Window]]:
+    """Windows of the target and, when it is another, of nginx right after each."""
+    targets = [target] if target is floor else [target, floor]
+    loops = [ClosedLoop(one, JSON_SMALL, connections=connections) for one in targets]
+    windows: list[list[Window]] = [[] for _ in loops]
     try:
-        (await loop.run(seconds=plan.warm_s)).accept()
-        return [(await loop.run(seconds=plan.window_s, settled=True)).accept() for _ in range(plan.windows)]
+        for loop in loops:
+            await loop.open()
+            (await loop.run(seconds=plan.warm_s)).accept()
+        for _ in range(plan.windows):
+            for loop, taken in zip(loops, windows, strict=True):
+                taken.append((await loop.run(seconds=plan.window_s, settled=True)).accept())
     finally:
-        loop.close()
+        for loop in loops:
+            loop.close()
+    return windows[0], windows[-1]
+
+
+def _row(
+    target: Target, measure: str, windows: list[Window], beside: list[Window], notes: dict[str, float | str]
+) -> Row:
+    made = row(target.name, measure, "µs", [window.cpu_us_per_unit() for window in windows], notes)
+    if beside is windows:
+        return made
+    return paired(made, [window.cpu_us_per_unit() for window in beside])
 
 
 def _ceiling(target: Target, windows: list[Window], direct_rps: float) -> Row:
@@ -63,38 +82,31 @@ def _ceiling(target: Target, windows: list[Window], direct_rps: float) -> Row:
     return row(target.name, "ceiling", "requests/s", rates, {"afforded_by_cpu_time": afforded})
 
 
-async def chunk_rows(target: Target, plan: Plan) -> list[Row]:
+async def chunk_rows(target: Target, floor: Target, plan: Plan) -> list[Row]:
     """CPU µs per relayed chunk at 1,600 and 5,000 chunks per second, and how long chunks were on their way."""
     rows: list[Row] = []
     for count in STREAMS:
         measure = f"cpu_chunk_{count * 50}"
         try:
-            windows = await _chunk_windows(target, plan, count)
+            windows, beside = await _chunk_windows(target, floor, plan, count)
         except (Refused, OSError, TimeoutError) as error:
-            rows.append(refused(target.name, measure, "µs", error or "no first chunk in time"))
+            rows.append(refused(target.name, measure, "µs", str(error) or "no first chunk in time"))
             continue
         if target.pid:
-            samples = [window.cpu_us_per_unit() for window in windows]
-            rows.append(row(target.name, measure, "µs", samples, _notes(windows)))
+            rows.append(_row(target, measure, windows, beside, _notes(windows)))
         for percent in (50, 99):
             delays = [window.transit.percentile(percent) / 1e3 for window in windows]
             rows.append(row(target.name, f"chunk_delay_p{percent}_{count * 50}", "µs", delays))
     return rows
 
 
-async def _chunk_windows(target: Target, plan: Plan, count: int) -> list[Window]:
-    timer = FineTimer(asyncio.get_running_loop())
-    streams = PacedStreams(target, STREAM_CHUNKS, count=count)
-    try:
-        await streams.open(timer)
-        await asyncio.sleep(plan.warm_s)
-        windows = [await streams.count_for(plan.window_s) for _ in range(plan.windows)]
-    finally:
-        streams.close()
-        timer.close()
-    for window in windows:
-        window.accept()
-    return windows
+async def _chunk_windows(target: Target, floor: Target, plan: Plan, count: int) -> tuple[list[Window], list[Window]]:
+    targets = [target] if target is floor else [target, floor]
+    windows: list[list[Window]] = [[] for _ in targets]
+    for _ in range(max(2, plan.windows // 2)):
+        for one, taken in zip(targets, windows, strict=True):
+            taken.append((await chunk_window(one, STREAM_CHUNKS, count=count, seconds=plan.window_s)).accept())
+    return windows[0], windows[-1]
 
 
 def _notes(windows: list[Window]) -> dict[str, float | str]:

@@ -15,7 +15,7 @@ from bench.prompts import PROMPT_BYTES, Target
 from bench.rows import Row, quartiles, refused, row
 from bench.windows import Refused, Window
 
-ROUND_S = 2.0
+ROUND_S = 1.0
 WARM_REQUESTS = 20
 
 
