@@ -6,6 +6,7 @@ database (an unknown key, a purse that is short) goes through `key` and `admit_w
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from sqlalchemy import Engine
 
@@ -51,14 +52,8 @@ class _KeyState:
         self.meter = KeyMeter()
 
 
-class _Taken:
-    """What a grant holds: a place in the key's meter and money in a purse."""
-
-    __slots__ = ("purse", "state")
-
-    def __init__(self, state: _KeyState, purse: Purse) -> None:
-        self.state = state
-        self.purse = purse
+_Taken = tuple[_KeyState, Purse]
+"""What a grant holds: a place in the key's meter and money in a purse."""
 
 
 class Gate:
@@ -140,7 +135,7 @@ class Gate:
         if free - hold < purse.low_nusd:
             self._leases.extend_ahead(purse)
         self.grants_open += 1
-        return Grant(ask, NanoUsd(hold), None, lease=_Taken(state, purse))
+        return Grant(ask, NanoUsd(hold), None, lease=(state, purse))
 
     async def admit_waiting(self, ask: Ask) -> Grant:
         """A grant, after extending the worker's lease as needed. InsufficientBalance and what `admit` raises."""
@@ -166,11 +161,9 @@ class Gate:
         database takes to come back."""
         assert not grant.settled, "a grant is settled once"
         grant.settled = True
-        taken = grant.lease
-        assert isinstance(taken, _Taken), "the grant was made here"
-        purse = taken.purse
+        state, purse = cast(_Taken, grant.lease)
         purse.release(grant.hold_nusd, settlement.charge.cost_nusd)
-        taken.state.meter.leave()
+        state.meter.leave()
         self.grants_open -= 1
         self._writer.settle(Settled(grant, settlement, purse.lease_id, purse.key_id is not None, on_durable))
 
@@ -254,7 +247,7 @@ class Gate:
                 continue
             purse.used_at_s = self._clock.monotonic_s()
             self.grants_open += 1
-            return Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=_Taken(state, purse))
+            return Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=(state, purse))
         raise StoreUnavailable
 
 

@@ -1,7 +1,7 @@
 """Pure decisions about money: how much to hold, how much to lease, what to charge. Amounts in nano-USD."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from dragonfly.admission.grants import Ask, Candidate, Charge
 from dragonfly.catalog.prices import TOKENS_MAX, PriceVersion
@@ -110,15 +110,12 @@ def charge(hold_nusd: int, candidate: Candidate, usage: TokenUsage, outcome: Out
     cost = _price(candidate).cost(usage)
     if CHARGING[outcome] is Charging.NOTHING:
         return Charge(ZERO, NanoUsd(cost.upstream_nusd), NanoUsd(cost.customer_nusd), ZERO, ZERO)
-    paid = cost.customer_nusd if cost.customer_nusd <= hold_nusd else hold_nusd
-    prompt = cost.prompt_nusd if cost.prompt_nusd <= paid else paid
-    return Charge(
-        NanoUsd(paid),
-        NanoUsd(cost.upstream_nusd),
-        NanoUsd(cost.customer_nusd - paid),
-        NanoUsd(prompt),
-        NanoUsd(paid - prompt),
-    )
+    customer, upstream, prompt, _ = cost
+    paid = customer if customer <= hold_nusd else hold_nusd
+    if prompt > paid:
+        prompt = paid
+    amounts = (paid, upstream, customer - paid, prompt, paid - prompt)
+    return Charge(*cast("tuple[NanoUsd, ...]", amounts))
 
 
 def _price(candidate: Candidate) -> PriceVersion:
