@@ -61,7 +61,7 @@ async def stream(client: httpx.AsyncClient, model: str) -> list[str]:
     return data
 
 
-async def test_the_gateway_of_the_banner_is_ready_and_streams_with_a_cost(demo: Demo) -> None:
+async def test_what_the_banner_says_works_and_the_balance_falls_by_the_cost(demo: Demo) -> None:
     assert demo.running.output.count(demo.key) == 1
     assert "simulated" in demo.running.output
     async with demo.client as client:
@@ -70,10 +70,17 @@ async def test_the_gateway_of_the_banner_is_ready_and_streams_with_a_cost(demo: 
             assert (await client.get(root + path)).status_code == 200
         models = (await client.get("/models")).json()["data"]
         assert [model["id"] for model in models] == ["simulated/chat"]
+        before = (await client.get("/credits")).json()["data"]
         events = await stream(client, models[0]["id"])
         assert events[-1] == "[DONE]"
         usage = json.loads(events[-2])["usage"]
-        assert Decimal(usage["cost"]) > 0
+        after = (await client.get("/credits")).json()["data"]
+        known = (await client.get("/key")).json()["data"]
+    assert Decimal(usage["cost"]) > 0
+    assert (before["credited"], before["used"]) == ("5", "0")
+    assert Decimal(before["balance"]) - Decimal(after["balance"]) == Decimal(usage["cost"])
+    assert after["used"] == usage["cost"]
+    assert known["usage"] == float(usage["cost"])
 
 
 async def test_the_snippet_for_the_sdk_works(demo: Demo) -> None:

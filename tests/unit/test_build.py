@@ -5,8 +5,11 @@ import json
 import re
 from pathlib import Path
 
-from dragonfly.app.build import GATEWAY_EVENTS, reporter
+from dragonfly.api.description import PATHS
+from dragonfly.app.build import GATEWAY_EVENTS, build_readers, reporter
+from dragonfly.catalog.catalog import Catalog
 from dragonfly.core.clock import SystemClock
+from dragonfly.infra.database import DatabaseThreads, open_engine
 from dragonfly.infra.logging import EventLog
 
 GATEWAY = Path(__file__).resolve().parents[2] / "src/dragonfly/gateway"
@@ -19,6 +22,14 @@ def test_everything_that_the_data_plane_reports_is_a_declared_event_with_its_fie
         for name, arguments in re.findall(r'\.report\(\s*"(\w+)"(.*?)\)\n', path.read_text(), re.DOTALL)
     }
     assert calls == {event.name: set(event.fields) for event in GATEWAY_EVENTS.values()}
+
+
+def test_every_path_that_is_served_is_described_and_the_other_way_round(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'unused.db'}")
+    served = set(build_readers(Catalog({}), engine, DatabaseThreads(), SystemClock())) | {"/v1/chat/completions"}
+    served.remove("/v1/models/{model}")  # the same page as the next, for SDKs that escape the slash
+    assert served == set(PATHS)
+    engine.dispose()
 
 
 def test_names_in_a_report_are_cleaned_and_not_lost() -> None:

@@ -1,6 +1,7 @@
 """Puts the parts of a serving process together: the only file that names each of them."""
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
@@ -9,11 +10,15 @@ from typing import BinaryIO
 from sqlalchemy import Engine
 
 from dragonfly.admission.gate import STOP_WAIT_S_MAX, Gate
+from dragonfly.api.credits import credits_reader
+from dragonfly.api.generation import generation_reader
 from dragonfly.api.health import Readiness
+from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.surface import build_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, peppers_of, set_up_store
+from dragonfly.catalog.catalog import Catalog
 from dragonfly.core.clock import Clock, SystemClock
 from dragonfly.core.ids import IdSource
 from dragonfly.gateway.gateway import Gateway, Reader, Report
@@ -22,6 +27,7 @@ from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncaught, describe, tame_libraries
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
+from dragonfly.worker import Job, gate_jobs, run_jobs
 
 SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
 GATEWAY_EVENTS = {
@@ -87,16 +93,16 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         settings.admission, engine, catalog=catalog, peppers=peppers_of(settings), clock=clock, ids=ids, log=log
     )
     pool = Pool(limits=pool_limits(settings.upstream), clock=clock, ca_file=settings.upstream.ca_file)
-    readers: dict[str, Reader] = {**ModelPages(catalog, clock, Unmeasured()).readers()}
     gateway = Gateway(
         settings=settings,
         gate=gate,
         pool=pool,
         clock=clock,
         ids=ids,
-        readers=readers,
+        readers=build_readers(catalog, engine, threads, clock),
         report=reporter(log),
     )
+    jobs = Recurring(gate_jobs(gate, settings.admission, log), log)
 
     async def database() -> bool:
         return await threads.run(is_at_head, engine)
@@ -116,15 +122,45 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     return Served(
         app=build_surface(readiness=readiness, clock=clock, ids=ids, failed=failure_sink(log)),
         protocol=lane(gateway),
-        starts=(Step("gate", gate.start), Step("gateway", start_gateway)),
+        starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(
             Step("gateway", gateway.stop),
+            Step("jobs", jobs.stop),
             Step("gate", gate.stop, s_max=2 * STOP_WAIT_S_MAX + STOP_STEP_S),
             Step("pool", pool.close),
             Step("database", close_database),
         ),
         draining=drain,
     )
+
+
+def build_readers(catalog: Catalog, engine: Engine, threads: DatabaseThreads, clock: Clock) -> dict[str, Reader]:
+    """Who answers which GET under /v1."""
+    return {
+        **ModelPages(catalog, clock, Unmeasured()).readers(),
+        "/v1/generation": generation_reader(engine, threads),
+        "/v1/key": key_reader(engine, threads, clock),
+        "/v1/credits": credits_reader(engine, threads),
+    }
+
+
+class Recurring:
+    """The recurring work of this process, from the start to the end of serving."""
+
+    def __init__(self, jobs: tuple[Job, ...], log: EventLog) -> None:
+        self._jobs = jobs
+        self._log = log
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._running = asyncio.get_running_loop().create_task(run_jobs(self._jobs, self._log), name="jobs")
+
+    async def stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
 
 
 def pool_limits(settings: UpstreamSettings) -> PoolLimits:
