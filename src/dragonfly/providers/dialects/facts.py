@@ -8,6 +8,9 @@ from msgspec import Raw
 from dragonfly.core.tokens import TokenUsage
 
 
+NATIVE_LENGTH_MAX = 64
+
+
 class FailureKind(enum.Enum):
     """Why a provider refused or broke off, by what is to be done about it."""
 
@@ -67,7 +70,3 @@ class EventFacts(NamedTuple):
     """Indexes of the choices that end here; providers may repeat one in a later event."""
     usage_contradicts: bool = False
     """The usage does not add up, and was clamped or taken at the customer's favour."""
-
-
-NATIVE_LENGTH_MAX = 64
-PLAIN_EVENT = EventFacts()

@@ -36,8 +36,6 @@ class FailureRules:
 
     statuses: Mapping[int, FailureKind] = field(default_factory=dict)
     """Decide alone."""
-    defaults: Mapping[int, FailureKind] = field(default_factory=dict)
-    """Decide when nothing else does."""
     words: Words = ()
     """Types and codes, lower case, with `*`; the first that matches."""
     phrases: Words = ()
@@ -232,25 +230,36 @@ def _judge(rules: FailureRules, status: int, account: _Account) -> UpstreamFailu
 
 
 def _kind(rules: FailureRules, status: int, account: _Account) -> FailureKind:
-    decided = rules.statuses.get(status) or _STATUSES.get(status)
-    if decided is not None:
-        return decided
+    """What the family says of itself goes before what is common to all; structure goes before text."""
+    return (
+        rules.statuses.get(status)
+        or _STATUSES.get(status)
+        or _by_word(rules.words, account)
+        or _by_phrase(rules.phrases, status, account)
+        or _by_word(_WORDS, account)
+        or _by_phrase(_PHRASES_BY_STATUS.get(status, _PHRASES), status, account)
+        or _DEFAULTS.get(status)
+        or (_K.OVERLOADED if status >= 500 else _K.OTHER)
+    )
+
+
+def _by_word(words: Words, account: _Account) -> FailureKind | None:
     for word in account.words:
-        for pattern, kind in (*rules.words, *_WORDS):
+        for pattern, kind in words:
             if fnmatchcase(word, pattern):
                 return kind
-    anchored_only = status in _CALLERS_STATUSES
-    for phrase, kind in (*rules.phrases, *_PHRASES_BY_STATUS.get(status, _PHRASES)):
-        at_start = phrase.startswith("^")
-        if at_start or (anchored_only and kind in _OPERATORS_KINDS):
+    return None
+
+
+def _by_phrase(phrases: Words, status: int, account: _Account) -> FailureKind | None:
+    callers = status in _CALLERS_STATUSES
+    for phrase, kind in phrases:
+        if phrase.startswith("^") or (callers and kind in _OPERATORS_KINDS):
             if account.message.startswith(phrase.removeprefix("^")):
                 return kind
         elif phrase in account.message:
             return kind
-    default = rules.defaults.get(status) or _DEFAULTS.get(status)
-    if default is not None:
-        return default
-    return _K.OVERLOADED if status >= 500 else _K.OTHER
+    return None
 
 
 def _account_of(value: object, depth: int) -> _Account:

@@ -1,7 +1,7 @@
 """Token counts out of every place and spelling in which providers report them.
 
-Sources of the rules: the providers' documents and recorded traffic (see docs/operate/catalog.md). Within one
-body the first position that holds usage wins; over a stream the caller keeps the last, and never adds.
+The rules come from the providers' documents and from recorded traffic. Within one body the first position that
+holds usage wins; over a stream the caller keeps the last, and never adds.
 """
 
 from collections.abc import Callable, Mapping
