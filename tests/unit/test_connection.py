@@ -99,6 +99,34 @@ def test_any_split_gives_the_same_bytes_and_at_most_one_call_per_read(cuts: list
     assert len(line.listener.reads) <= len(reads)
 
 
+@settings(max_examples=150)
+@given(
+    st.sampled_from(list(WHOLE.values())),
+    st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=6)), max_size=4),
+    st.lists(st.integers(1, 400), max_size=6),
+    st.sampled_from(["eof", "lost", "fail", "timeout"]),
+)
+def test_damaged_answers_end_exactly_once_and_leave_nothing_behind(
+    answer: bytes, damages: list[tuple[int, bytes]], cuts: list[int], end: str
+) -> None:
+    for position, junk in damages:
+        answer = answer[:position] + junk + answer[position + len(junk) :]
+    positions = [0, *sorted(set(cuts)), len(answer)]
+    line = Line().feed(*(answer[a:b] for a, b in itertools.pairwise(positions) if a < b))
+    if end == "eof":
+        line.eof()
+    elif end == "fail":
+        line.connection.fail(BrokenKind.RESET)
+    elif end == "timeout":
+        for now_s in (0.0, 10_000.0):
+            line.connection.sweep(now_s)
+    line.connection.connection_lost(None)
+    # The collector itself refuses any call after the end.
+    assert line.listener.end is not None
+    assert line.listener.calls[-1] in ("end", "broken")
+    assert not line.connection.is_usable
+
+
 def test_several_chunks_of_one_read_are_handed_over_in_one_call() -> None:
     assert Line().feed(CHUNKED).listener.calls == ["response", "bytes", "end"]
 

@@ -124,7 +124,8 @@ class Pool:
         self._dialled = 0
         self._step = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._context: ClientContext | None = None
+        # With a file of the operator's, now: a file that is unusable is found at start.
+        self._context: ClientContext | None = client_context(ca_file) if ca_file is not None else None
 
     @property
     def open_connections(self) -> int:
@@ -181,6 +182,13 @@ class Pool:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), CLOSE_S)
 
+    def tls_context(self) -> ClientContext:
+        """The context of all TLS connections. Making it reads the system's authorities and takes some 30 ms, once:
+        call this at start when a channel uses TLS, so that no request waits for it."""
+        if self._context is None:
+            self._context = client_context(self._ca_file)
+        return self._context
+
     def sweep(self) -> None:
         """Look at every connection now and close those whose deadline has passed."""
         for connections in self._slices:
@@ -224,7 +232,7 @@ class Pool:
     async def _connect(self, state: _OriginState, channel: Channel) -> Connection:
         loop = asyncio.get_running_loop()
         origin = state.origin
-        context = self._tls_context() if origin.tls else None
+        context = self.tls_context() if origin.tls else None
 
         def make() -> Connection:
             return Connection(state, channel.timeouts, self._clock.monotonic_s())
@@ -244,11 +252,6 @@ class Pool:
         self._open[connection] = connections
         self._keep_sweeping()
         return connection
-
-    def _tls_context(self) -> ClientContext:
-        if self._context is None:
-            self._context = client_context(self._ca_file)
-        return self._context
 
     def _keep_sweeping(self) -> None:
         if self._timer is None and self._open and not self.is_closed:

@@ -7,7 +7,6 @@ from msgspec import Raw
 
 from dragonfly.core.tokens import TokenUsage
 
-
 NATIVE_LENGTH_MAX = 64
 
 
