@@ -72,9 +72,12 @@ Stop with Ctrl-C; nothing of this stays."""
 def run_demo(environ: Mapping[str, str], show: Callable[[str], None]) -> None:
     """Runs until a signal; `show` gets the banner once everything answers."""
     clock = SystemClock()
-    bound = bind(HOST, _port(environ))
-    address = f"{HOST}:{bound.getsockname()[1]}"
-    with tempfile.TemporaryDirectory(prefix="dragonfly-demo-") as folder, simulated_provider(clock) as upstream_port:
+    with (
+        bind(HOST, _port(environ)) as bound,
+        tempfile.TemporaryDirectory(prefix="dragonfly-demo-") as folder,
+        simulated_provider(clock) as upstream_port,
+    ):
+        address = f"{HOST}:{bound.getsockname()[1]}"
         settings = Settings(data_dir=Path(folder), server=ServerSettings(shutdown_s=SHUTDOWN_S), log_level="warning")
         catalog = build_catalog(settings.catalog, demo_tables(upstream_port), environ)
         engine = set_up_store(settings)

@@ -149,6 +149,28 @@ def test_settings_that_contradict_each_other_are_told(program: Program) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "code", "sentence"),
+    [
+        (
+            "postgresql://nobody:CANARY8f2e@127.0.0.1:1/x",
+            4,
+            "The database cannot be reached, is locked or is damaged.",
+        ),
+        ("mysql://CANARY8f2e@host/x", 3, "database_url: needs sqlite:///path/to/file.db or postgresql://"),
+        ("CANARY8f2e", 3, "database_url: needs sqlite:///path/to/file.db or postgresql://"),
+        ("sqlite:///missing/folder/x.db", 3, "database_url: cannot be used (No such file or directory)."),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_without_its_address(
+    program: Program, url: str, code: int, sentence: str
+) -> None:
+    for command in (("migrate",), ("serve",), ("account", "list")):
+        ended = program.run(*command, DRAGONFLY_DATABASE_URL=url, DRAGONFLY_SERVER__PORT="0")
+        assert (ended.code, ended.errors.startswith(sentence)) == (code, True)
+        assert "CANARY8f2e" not in ended.errors + ended.output
+
+
 def test_models_lists_what_the_environment_has_keys_for(program: Program) -> None:
     without = program.run("models", "--json").json
     assert isinstance(without, dict)

@@ -61,10 +61,10 @@ def serve_forever(configured: Configured) -> None:
     """`dragonfly serve`: until a signal. Raises what keeps it from starting as an error with a sentence."""
     settings = configured.settings
     clock = SystemClock()
-    bound = bind(settings.server.host, settings.server.port)
-    engine = set_up_store(settings)
-    log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
-    run(configured, engine, bound, log, clock)
+    with bind(settings.server.host, settings.server.port) as bound:
+        engine = set_up_store(settings)
+        log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
+        run(configured, engine, bound, log, clock)
 
 
 def run(

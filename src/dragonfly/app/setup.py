@@ -87,7 +87,8 @@ def open_database(settings: Settings) -> Engine:
             url = f"sqlite:///{settings.data_dir / DATABASE_FILE}"
         return open_engine(url)
     except OSError as failure:
-        raise SettingsInvalid((f"data_dir: cannot be used ({failure.strerror}).",)) from None
+        name = "database_url" if settings.database_url else "data_dir"
+        raise SettingsInvalid((f"{name}: cannot be used ({failure.strerror}).",)) from None
     except (ValueError, ArgumentError):
         raise SettingsInvalid(
             ("database_url: needs sqlite:///path/to/file.db or postgresql://user@host/database.",)

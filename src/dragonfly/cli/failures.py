@@ -18,6 +18,11 @@ UNAVAILABLE = 4
 BUG = 70
 """A fault in Dragonfly itself."""
 
+OPERATORS_WORDS = {
+    "store_unavailable": "The database cannot be reached, is locked or is damaged. Check database_url and data_dir.",
+}
+"""Errors whose own sentence is written for customers."""
+
 EXIT_CODES = {
     "settings_invalid": SETTINGS,
     "catalog_invalid": SETTINGS,
@@ -31,7 +36,7 @@ def run(commands: Callable[[], object]) -> NoReturn:
     try:
         commands()
     except DragonflyError as error:
-        sys.stderr.write(error.message + "\n")
+        sys.stderr.write(OPERATORS_WORDS.get(error.code, error.message) + "\n")
         sys.exit(EXIT_CODES.get(error.code, REFUSED))
     except Exception as failure:
         described = describe(failure)
