@@ -175,6 +175,7 @@ def test_models_lists_what_the_environment_has_keys_for(program: Program) -> Non
     without = program.run("models", "--json").json
     assert isinstance(without, dict)
     assert without["models"] == []
+    assert "DEEPSEEK_API_KEY" in program.run("models").errors
     ended = program.run("models", "--json", DEEPSEEK_API_KEY="sk-CANARY8f2e")
     assert "CANARY8f2e" not in ended.output + ended.errors
     assert isinstance(ended.json, dict)

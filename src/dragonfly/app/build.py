@@ -29,6 +29,7 @@ from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
 from dragonfly.worker import Job, gate_jobs, run_jobs
 
+ON_OFFER = Event("on_offer", Level.INFO, {"models": int, "providers": int, "notes": int})
 SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
 GATEWAY_EVENTS = {
     event.name: event
@@ -87,6 +88,7 @@ def run(
 def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -> Served:
     """Every part of the process, none started. Call on the event loop that will serve."""
     settings, catalog = configured.settings, configured.catalog
+    log.write(ON_OFFER, models=len(catalog.names()), providers=len(catalog.providers()), notes=len(catalog.notes))
     ids = IdSource()
     threads = DatabaseThreads()
     gate = Gate(

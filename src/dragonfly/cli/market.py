@@ -40,6 +40,11 @@ def models(config: ConfigFile = None, as_json: AsJson = False) -> None:
         return
     for note in catalog.notes:
         warn(note)
+    if not listings:
+        warn(
+            "Nothing is on offer. Set a provider's key, e.g. DEEPSEEK_API_KEY, or write [[models]] in dragonfly.toml."
+        )
+        return
     show_table(
         ("MODEL", "CONTEXT", "INPUT $/M", "OUTPUT $/M", "PROVIDERS"),
         [
