@@ -10,10 +10,7 @@ from dragonfly.providers.dialects import events, failures, finish, requests, usa
 from dragonfly.providers.dialects.facts import EventFacts, UpstreamFailure
 from dragonfly.providers.dialects.failures import FailureRules
 from dragonfly.providers.dialects.requests import RequestRules
-from dragonfly.providers.dialects.usage import UsageReading, UsageRules
-from dragonfly.providers.dialects.usual import read_usual
-
-USUAL_RULES = UsageRules()
+from dragonfly.providers.dialects.usage import USUAL_RULES, UsageReading, UsageRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +18,18 @@ class Dialect:
     """Rules as values; each family's file makes one. Nothing a provider says leaves through these methods."""
 
     name: str
-    usage: UsageRules = field(default_factory=UsageRules)
+    usage: UsageRules = USUAL_RULES
     failures: FailureRules = field(default_factory=FailureRules)
     requests: RequestRules = field(default_factory=RequestRules)
 
     def read_usage(self, body: Mapping[str, object]) -> TokenUsage | None:
         """Usage of a chunk or a whole answer, its values decoded or Raw; None when it reports none."""
-        report = body.get("usage")
-        if isinstance(report, Raw) and self.usage == USUAL_RULES:
-            usual = read_usual(report)
-            if usual is not None:
-                return usual
-        reading = self.audit_usage(body)
+        reading = usage.read_usage(body, self.usage)
         return reading.usage if reading else None
 
     def audit_usage(self, body: Mapping[str, object]) -> UsageReading | None:
         """The same, and whether the report contradicts itself: worth the operator's attention."""
-        report = usage.find_report(body)
-        return usage.read_report(report, self.usage) if report is not None else None
+        return usage.read_usage(body, self.usage)
 
     def inspect_event(self, event: bytes) -> EventFacts:
         """The facts of one complete SSE event, given with all its lines."""

@@ -9,9 +9,11 @@ from msgspec import Raw, Struct
 from dragonfly.providers.dialects import finish
 from dragonfly.providers.dialects.facts import NATIVE_LENGTH_MAX, EventFacts, FailureKind, UpstreamFailure
 from dragonfly.providers.dialects.failures import FailureRules, classify_value, failure_in, is_something
-from dragonfly.providers.dialects.usage import UsageRules, find_report, plain, read_report
+from dragonfly.providers.dialects.usage import UsageRules, plain, read_usage
 
 _NOTHING = Raw(b"")
+_NULL = Raw(b"null")
+_DATA_AT = 6
 _BOM = b"\xef\xbb\xbf"
 _line_ends = re.compile(rb"\r\n|\n|\r")
 _OUTPUT_FIELDS = (
@@ -35,7 +37,6 @@ class _Choice(Struct, gc=False):
 
     index: Raw = _NOTHING
     finish_reason: Raw = _NOTHING
-    native_finish_reason: Raw = _NOTHING
     delta: Raw = _NOTHING
     message: Raw = _NOTHING
     text: Raw = _NOTHING
@@ -56,6 +57,9 @@ class _Lines(NamedTuple):
 
 def inspect(usage: UsageRules, failures: FailureRules, event: bytes) -> EventFacts:
     """The facts of one complete event, all its lines given (blank ones do not matter)."""
+    if event.startswith(b"data: {") and event.find(b"\n") == len(event) - 2 and event.find(b"\r") < 0:
+        # One data line and its blank line: nearly every event.
+        return inspect_json(usage, failures, event[_DATA_AT:])
     lines = _read_lines(event)
     if lines.data is None or lines.stray.startswith(b"error:"):
         return _inspect_stray(usage, failures, lines.stray) if lines.stray else EventFacts(is_comment=True)
@@ -71,30 +75,36 @@ def inspect(usage: UsageRules, failures: FailureRules, event: bytes) -> EventFac
 
 def inspect_json(usage: UsageRules, failures: FailureRules, payload: bytes) -> EventFacts:
     """The facts of one JSON object: the data of an event, or a whole answer (blank lines before it allowed)."""
-    obj = _object(payload)
+    obj = _object_or_first(payload)
     if obj is None:
         return EventFacts()
     choices = _choices(obj)
-    finished = [(choice, native) for choice in choices if (native := _native_reason(choice))]
-    reasons = [finish.normalised(native) for _, native in finished]
-    reason = finish.worst(reasons)
-    native = next((native for (_, native), word in zip(finished, reasons, strict=True) if word == reason), "")
+    finished = [choice for choice in choices if choice.finish_reason and choice.finish_reason != _NULL]
+    reason, native, indexes = _finish(finished) if finished else ("", "", ())
     error = _failure_of(failures, obj, choices)
     if error is None and reason == "error":
         error = UpstreamFailure(FailureKind.OVERLOADED, None, 200)
-    report = find_report(obj)
-    reading = read_report(report, usage) if report is not None else None
+    reading = read_usage(obj, usage)
     return EventFacts(
         finish_reason=reason,
-        native_finish_reason=native[:NATIVE_LENGTH_MAX],
+        native_finish_reason=native,
         usage=reading.usage if reading else None,
         error=error,
-        has_output=any(_has_output(choice) for choice in choices),
+        has_output=_has_output(choices),
         choices_empty=not choices and is_empty_list(obj.get("choices")),
         obj=obj,
-        finished_choices=tuple(_index(choice) for choice, _ in finished),
+        finished_choices=indexes,
         usage_contradicts=reading is not None and reading.contradicts,
     )
+
+
+def _finish(choices: list[_Choice]) -> tuple[str, str, tuple[int, ...]]:
+    """The worst finish reason, the provider's word for it, and the indexes of the choices that end."""
+    words = [(word, choice) for choice in choices if isinstance(word := plain(choice.finish_reason), str) and word]
+    reasons = [finish.normalised(word) for word, _ in words]
+    reason = finish.worst(reasons)
+    native = words[reasons.index(reason)][0] if reason else ""
+    return reason, native[:NATIVE_LENGTH_MAX], tuple(_index(choice) for _, choice in words)
 
 
 def is_empty_list(value: Raw | None) -> bool:
@@ -143,15 +153,22 @@ def _failure_of(failures: FailureRules, obj: dict[str, Raw], choices: list[_Choi
     return None
 
 
-def _object(payload: bytes) -> dict[str, Raw] | None:
-    """The object, or the first of a list (Gemini wraps an error so); None for anything else."""
+def _object(payload: bytes | Raw) -> dict[str, Raw] | None:
     try:
-        if payload.lstrip().startswith(b"["):
-            listed = _decode_objects(payload)
-            return listed[0] if listed else None
         return _decode_object(payload)
     except _DECODE_ERRORS:
         return None
+
+
+def _object_or_first(payload: bytes) -> dict[str, Raw] | None:
+    """The object, or the first of a list (Gemini wraps an error so); None for anything else."""
+    if not payload.lstrip().startswith(b"["):
+        return _object(payload)
+    try:
+        listed = _decode_objects(payload)
+    except _DECODE_ERRORS:
+        return None
+    return listed[0] if listed else None
 
 
 def _choices(obj: dict[str, Raw]) -> list[_Choice]:
@@ -164,21 +181,21 @@ def _choices(obj: dict[str, Raw]) -> list[_Choice]:
         return []
 
 
-def _native_reason(choice: _Choice) -> str:
-    reason = plain(choice.finish_reason) if choice.finish_reason else None
-    return reason if isinstance(reason, str) else ""
-
-
 def _index(choice: _Choice) -> int:
     index = plain(choice.index) if choice.index else 0
     return index if isinstance(index, int) else 0
 
 
-def _has_output(choice: _Choice) -> bool:
-    if is_something(choice.text):
-        return True
-    for part in (choice.delta, choice.message):
-        fields = _object(bytes(part)) if part else None
-        if fields and any(is_something(fields[name]) for name in _OUTPUT_FIELDS if name in fields):
+def _has_output(choices: list[_Choice]) -> bool:
+    for choice in choices:
+        if choice.text and is_something(choice.text):
             return True
+        for part in (choice.delta, choice.message):
+            fields = _object(part) if part else None
+            if fields is None:
+                continue
+            for name in _OUTPUT_FIELDS:
+                value = fields.get(name)
+                if value is not None and is_something(value):
+                    return True
     return False

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Raw
 
 from dragonfly.core.tokens import TokenUsage
+from dragonfly.providers.dialects.usual import COUNT_MAX, read_usual
 
-COUNT_MAX = 1_000_000_000
-"""A count above this is nonsense; it is cut, and the report marked as contradictory."""
 CHOICES_READ_MAX = 128
+_NULL = Raw(b"null")
 _decode_choices = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 
 
@@ -38,7 +38,21 @@ class UsageRules:
     """Mistral: audio prompt tokens are in the total, not in prompt_tokens."""
 
 
+USUAL_RULES = UsageRules()
+"""No deviation."""
+
 Report = Mapping[str, object]
+
+
+def read_usage(body: Mapping[str, object], rules: UsageRules) -> UsageReading | None:
+    """The report of a chunk or a whole answer; None when it holds none."""
+    if rules is USUAL_RULES:
+        raw = body.get("usage")
+        usual = read_usual(raw) if isinstance(raw, Raw) and raw != _NULL else None
+        if usual is not None:
+            return UsageReading(usual, False)
+    report = find_report(body)
+    return read_report(report, rules) if report is not None else None
 
 
 def find_report(body: Mapping[str, object]) -> Report | None:
@@ -222,6 +236,8 @@ def plain(value: object) -> object:
     """A decoded value, also of a Raw one; None for what is no JSON."""
     if not isinstance(value, Raw):
         return value
+    if value == _NULL:
+        return None
     try:
         return msgspec.json.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

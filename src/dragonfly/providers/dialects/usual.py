@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from dragonfly.core.tokens import TokenUsage
 
 COUNT_MAX = 1_000_000_000
+"""A count above this is nonsense; it is cut, and the report marked as contradictory."""
 
 
 class _PromptDetails(Struct, gc=False):
