@@ -210,3 +210,13 @@ def test_decisions_are_numbered_without_gaps_and_have_a_page_each() -> None:
         assert text.startswith(f"# {number}. ")
         assert "\nStatus: " in text
         assert len(text.splitlines()) <= 80
+
+
+def test_the_ladder_in_the_architecture_is_the_one_that_is_checked() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    existing = {path.stem for path in (ROOT / "src/dragonfly").iterdir()}
+    checked = [[name.strip(" ()") for name in layer.split("|")] for layer in contract["layers"]]
+    standing = [[name for name in layer if name in existing] for layer in checked]
+    text = (ROOT / "ARCHITECTURE.md").read_text().split("## The import ladder")[1].split("\n## ")[0]
+    shown = [line.split("  ")[2].split(" | ") for line in text.splitlines() if line.startswith("    ")]
+    assert shown == [layer for layer in standing if layer]
