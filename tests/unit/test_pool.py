@@ -134,6 +134,14 @@ async def test_nodelay_is_set(pool: Pool) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
+async def test_the_system_probes_silent_connections(pool: Pool) -> None:
+    async with serving(OK) as (_, channel):
+        connection = await pool.dial(channel)
+        assert connection.transport is not None
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
 async def test_nobody_listening_is_refused(pool: Pool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

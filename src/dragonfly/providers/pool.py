@@ -23,6 +23,9 @@ SWEEP_SLICES = 8
 CLOSE_S = 2.0
 """How long `close` waits for sockets to be gone."""
 KNOWN_CHANNELS_MAX = 4_096
+PROBE_IDLE_S = 45
+PROBE_INTERVAL_S = 15
+PROBES_MAX = 4
 
 
 class UnreachableKind(enum.Enum):
@@ -246,6 +249,7 @@ class Pool:
         if self.is_closed or not connection.is_usable:
             connection.abort()
             raise ConnectionResetError
+        _keep_alive(connection)
         connections = self._slices[self._dialled % SWEEP_SLICES]
         self._dialled += 1
         connections.add(connection)
@@ -268,6 +272,19 @@ class Pool:
         now_s = self._clock.monotonic_s()
         for connection in tuple(connections):
             connection.sweep(now_s)
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Have the system probe a silent connection: a provider may think for minutes, and routers on the way forget
+    connections sooner than that."""
+    assert connection.transport is not None
+    sock: socket.socket = connection.transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_IDLE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_INTERVAL_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
 
 
 def _unreachable(error: OSError | UnicodeError) -> UnreachableKind:
