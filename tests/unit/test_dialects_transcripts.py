@@ -101,6 +101,16 @@ def test_a_transcript_is_understood_as_its_index_says(expected: dict[str, Any]) 
         assert summary.finished == expected["finished"]
 
 
+def test_an_event_whose_data_stands_in_several_lines_is_one_object() -> None:
+    event = (
+        b'id: 7\nretry: 10\nevent: message\ndata: {"choices":[{"index":0,"delta":{"content":"x"},\n'
+        b'data: "finish_reason":"stop"}],\ndata:"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    )
+    facts = dialect("openai").inspect_event(event)
+    assert (facts.finish_reason, facts.usage, facts.has_output) == ("stop", TokenUsage(3, 1), True)
+    assert not is_plain(event)
+
+
 def test_every_transcript_stands_in_the_index_and_every_dialect_has_one() -> None:
     assert {one["file"] for one in INDEX} == {path.name for path in OURS.glob("*.sse")}
     assert {one["dialect"] for one in INDEX} == set(DIALECTS)
