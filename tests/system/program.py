@@ -108,8 +108,12 @@ class Program:
             yield Running(process)
         finally:
             if process.returncode is None:
+                process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.communicate(), STOP_S_MAX)
+            if process.returncode is None:
                 process.kill()
-            await process.wait()
+                await process.wait()
 
     @contextlib.contextmanager
     def _here(self, arguments: list[str], variables: dict[str, str]) -> Iterator[None]:
