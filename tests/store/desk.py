@@ -144,6 +144,16 @@ class Desk:
             return verify(connection)
 
 
+def make_log() -> EventLog:
+    """A strict log that nobody reads."""
+    return EventLog(io.BytesIO(), SystemClock(), strict=True)
+
+
+def make_settings() -> AdmissionSettings:
+    """For tests of real processes: the jobs run often, leases are small."""
+    return AdmissionSettings(lease_nusd=5_000_000, heartbeat_s=0.05, refresh_s=0.05, requests_per_minute=0)
+
+
 def make_gate(engine: Engine, clock: Clock, settings: AdmissionSettings | None = None) -> Gate:
     """A gate that is not started."""
     return Gate(
@@ -153,7 +163,7 @@ def make_gate(engine: Engine, clock: Clock, settings: AdmissionSettings | None =
         peppers=make_peppers(),
         clock=clock,
         ids=IdSource(),
-        log=EventLog(io.BytesIO(), SystemClock(), strict=True),
+        log=make_log(),
     )
 
 

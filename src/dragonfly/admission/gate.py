@@ -89,6 +89,11 @@ class Gate:
         return self._writer.unsettled
 
     @property
+    def refused_settlements(self) -> int:
+        """Settlements that the database refused for themselves: a bug of ours, which charged nobody."""
+        return self._writer.refused
+
+    @property
     def worker_id(self) -> str:
         """Under which the leases of this process stand in the database."""
         return self._leases.worker_id
