@@ -53,7 +53,7 @@ def _run(plan: Plan, network: str) -> results.Result:
     folder = Path(tempfile.mkdtemp(prefix="dragonfly-bench-"))
     before, started_s = clockwork(), time.monotonic()
     try:
-        with bench(plan, cores, folder, PROGRAMS, _say) as shared:
+        with bench(plan, cores, folder, PROGRAMS, _Progress(started_s)) as shared:
             measure_all(shared, comparators)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,8 +77,14 @@ def _run(plan: Plan, network: str) -> results.Result:
     )
 
 
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+class _Progress:
+    """Tells on standard error what is being done, and when."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+
+    def __call__(self, sentence: str) -> None:
+        print(f"{time.monotonic() - self._started_s:4.0f} s  {sentence}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

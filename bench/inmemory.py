@@ -27,13 +27,16 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.sent: list[bytes] = []
+        self.written = asyncio.Event()
         self.closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.sent.append(cast(bytes, data))
+        self.written.set()
 
     def writelines(self, list_of_data: object) -> None:
         self.sent.extend(cast("list[bytes]", list_of_data))
+        self.written.set()
 
     def is_closing(self) -> bool:
         return self.closing
@@ -51,6 +54,9 @@ class Wire(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is ever full here."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def can_write_eof(self) -> bool:
         return False

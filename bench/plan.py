@@ -20,7 +20,9 @@ class Plan:
 
     name: str
     windows: int
-    """Of each measure of CPU time; twice as many for Dragonfly itself, half as many for chunks."""
+    """Of each measure of CPU time; three times as many for Dragonfly itself."""
+    chunk_windows: int
+    """Of CPU time per chunk; twice as many for Dragonfly itself."""
     window_s: float
     warm_s: float
     rounds: int
@@ -40,9 +42,10 @@ class Plan:
 
 FULL = Plan(
     name="full",
-    windows=4,
-    window_s=0.8,
-    warm_s=0.4,
+    windows=3,
+    chunk_windows=2,
+    window_s=0.7,
+    warm_s=0.3,
     rounds=15,
     requests_per_round=400,
     streams_per_round=50,
@@ -57,15 +60,16 @@ FULL = Plan(
     prompt_bytes=(100_000, 1_000_000, 10_000_000),
     load_shares=(0.2, 0.4, 0.6, 0.8),
     load_s=2.0,
-    fairness_s=3.0,
-    settle_s=5.0,
+    fairness_s=2.0,
+    settle_s=3.0,
 )
 
 QUICK = Plan(
     name="quick",
     windows=2,
-    window_s=0.7,
-    warm_s=0.3,
+    chunk_windows=2,
+    window_s=0.5,
+    warm_s=0.2,
     rounds=5,
     requests_per_round=300,
     streams_per_round=30,

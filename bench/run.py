@@ -123,7 +123,7 @@ def _alone(shared: Bench, process: Running, nginx: Running) -> None:
     """Figures of one comparator, nginx in turns with it where CPU time is compared."""
     target, plan, floor = process.target, shared.plan, nginx.target
     if target.name == SUBJECT:
-        plan = replace(plan, windows=2 * plan.windows)
+        plan = replace(plan, windows=3 * plan.windows, chunk_windows=2 * plan.chunk_windows)
     shared.take(request_rows(target, floor, plan, shared.direct_rps))
     shared.take(chunk_rows(target, floor, plan), on_time=True)
     shared.take(prompt_rows(shared.direct, target, plan), on_time=True)

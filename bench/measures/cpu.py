@@ -103,7 +103,7 @@ async def chunk_rows(target: Target, floor: Target, plan: Plan) -> list[Row]:
 async def _chunk_windows(target: Target, floor: Target, plan: Plan, count: int) -> tuple[list[Window], list[Window]]:
     targets = [target] if target is floor else [target, floor]
     windows: list[list[Window]] = [[] for _ in targets]
-    for _ in range(max(2, plan.windows // 2)):
+    for _ in range(plan.chunk_windows):
         for one, taken in zip(targets, windows, strict=True):
             taken.append((await chunk_window(one, STREAM_CHUNKS, count=count, seconds=plan.window_s)).accept())
     return windows[0], windows[-1]

@@ -4,6 +4,7 @@ p50: the difference of each round's medians, then the median over rounds with it
 of the percentiles over all rounds together, because one round has too few values above it.
 """
 
+import time
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -16,6 +17,12 @@ from bench.rows import Row, quartiles, refused, row
 from bench.windows import Refused, Window
 
 ROUND_S = 1.0
+ROUNDS_MIN = 3
+ROUNDS_S = 6.0
+"""After this long no further round begins, once there are three: slow gateways get fewer, not more time."""
+PROMPT_ROUNDS_S = 2.0
+PROMPT_S_MAX = 3.0
+"""A prompt size is left out when one request of it would take longer."""
 WARM_REQUESTS = 20
 
 
@@ -47,7 +54,13 @@ async def added_rows(direct: Target, others: list[Target], plan: Plan) -> list[R
 
 
 async def _rounds(
-    targets: list[Target], mode: str, rounds: int, per_round: int, prompt_bytes: int = PROMPT_BYTES
+    targets: list[Target],
+    mode: str,
+    rounds: int,
+    per_round: int,
+    *,
+    prompt_bytes: int = PROMPT_BYTES,
+    rounds_s: float = ROUNDS_S,
 ) -> list[_Series]:
     series = [
         _Series(target, ClosedLoop(target, mode, connections=1, prompt_bytes=prompt_bytes)) for target in targets
@@ -55,8 +68,11 @@ async def _rounds(
     try:
         for one in series:
             await one.loop.open()
-            (await one.loop.run(seconds=ROUND_S, requests_max=WARM_REQUESTS)).accept()
-        for _ in range(rounds):
+            (await one.loop.run(seconds=ROUND_S, requests_max=min(per_round, WARM_REQUESTS))).accept()
+        end_s = time.monotonic() + rounds_s
+        for number in range(rounds):
+            if number >= ROUNDS_MIN and time.monotonic() > end_s:
+                break
             for one in series:
                 window = (await one.loop.run(seconds=ROUND_S, requests_max=per_round)).accept()
                 times = _times(window)
@@ -92,11 +108,23 @@ def _differences(measure: str, direct: _Series, other: _Series) -> list[Row]:
 async def prompt_rows(direct: Target, target: Target, plan: Plan) -> list[Row]:
     """CPU time and added latency of large prompts."""
     rows: list[Row] = []
+    byte_s = 0.0
     for prompt_bytes in plan.prompt_bytes:
         size = f"{prompt_bytes // 1_000}kb"
+        if prompt_bytes * byte_s > PROMPT_S_MAX:
+            reason = f"one request would take about {prompt_bytes * byte_s:.0f} s, by the size before it"
+            rows.append(refused(target.name, f"cpu_prompt_{size}", "µs", reason))
+            continue
         per_round = max(3, min(30, 20_000_000 // prompt_bytes))
         try:
-            series = await _rounds([direct, target], JSON_SMALL, 3, per_round, prompt_bytes)
+            series = await _rounds(
+                [direct, target],
+                JSON_SMALL,
+                ROUNDS_MIN,
+                per_round,
+                prompt_bytes=prompt_bytes,
+                rounds_s=PROMPT_ROUNDS_S,
+            )
             loop = ClosedLoop(target, JSON_SMALL, connections=1, prompt_bytes=prompt_bytes)
             await loop.open()
             try:
@@ -107,6 +135,7 @@ async def prompt_rows(direct: Target, target: Target, plan: Plan) -> list[Row]:
             rows.append(refused(target.name, f"cpu_prompt_{size}", "µs", error))
             continue
         rows.append(row(target.name, f"cpu_prompt_{size}", "µs", [window.cpu_us_per_unit()]))
+        byte_s = median(series[1].medians) / 1e9 / prompt_bytes
         added = [step / 1e3 for step in _steps(series)]
         rows.append(row(target.name, f"latency_prompt_{size}", "µs", added))
     return rows

@@ -18,7 +18,7 @@ from bench.variants import Variant
 from bench.windows import Refused
 
 CONNECTIONS = 32
-PAIRS_PER_WINDOW = 4
+PAIRS_PER_WINDOW = 6
 PAIR_S = 0.2
 """Many short pairs: what disturbs the machine then falls on both of a pair."""
 SWITCHES = {
