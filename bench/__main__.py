@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the result is written; default bench/results/DATE.json")
     arguments = parser.parse_args()
     network = enter_namespace(sys.argv[1:])
+    signal.signal(signal.SIGTERM, _end)  # so that what was started is ended in order
     plan = QUICK if arguments.quick else FULL
     if arguments.only:
         plan = replace(plan, only=(FLOOR, *arguments.only.split(",")))
@@ -75,6 +77,10 @@ def _run(plan: Plan, network: str) -> results.Result:
         configurations=shared.configurations,
         rows=shared.rows,
     )
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 class _Progress:

@@ -1,5 +1,6 @@
 """A Dragonfly installation in this process: database, account with credit, key. For what is measured without HTTP."""
 
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,12 +36,21 @@ class Installation(NamedTuple):
 
 @contextmanager
 def installation(
-    folder: Path, *, mock_port: int, requests_per_minute: int = REQUESTS_PER_MINUTE, accounts: int = 1
+    folder: Path,
+    *,
+    mock_port: int,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
+    accounts: int = 1,
+    database_url: str = "",
 ) -> Iterator[Installation]:
-    """Create it in an empty folder; the engine is closed at the end."""
+    """Create it in an empty folder; the engine is closed at the end. Without a URL its database is a file there."""
     path = folder / "dragonfly.toml"
     path.write_text(settings_text(port=0, mock_port=mock_port, data_dir=str(folder / "data")))
-    configured = configure({}, path)
+    given = {}
+    if database_url:
+        # A server may know the schema already, from the run before, while the folder has no pepper yet.
+        given = {"DRAGONFLY_DATABASE_URL": database_url, "DRAGONFLY_KEY_PEPPER": secrets.token_hex()}
+    configured = configure(given, path)
     engine = set_up_store(configured.settings)
     try:
         keys = tuple(_customer(configured, engine, requests_per_minute) for _ in range(accounts))

@@ -94,14 +94,14 @@ def figures(folder: Path) -> Figures:
 
 
 BUDGETS = Figures(
-    request_opcodes=0,
-    request_calls=0,
-    stream_opcodes=0,
-    stream_calls=0,
-    chunk_opcodes=0,
-    chunk_calls=0,
-    settlement_opcodes=0,
-    settlement_calls=0,
+    request_opcodes=4_221,
+    request_calls=274,
+    stream_opcodes=7_568,
+    stream_calls=599,
+    chunk_opcodes=178,
+    chunk_calls=13,
+    settlement_opcodes=1_722,
+    settlement_calls=113,
 )
 
 

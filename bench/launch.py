@@ -1,6 +1,7 @@
 """Starting, awaiting and ending the processes of the benchmark; only processes started here are ever ended."""
 
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -8,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httptools
@@ -18,6 +20,7 @@ from bench.modes import mode_of
 from bench.prompts import Target, request
 from bench.verify import Verdict, judge
 
+_PR_SET_PDEATHSIG = 1
 STOP_TIMEOUT_S = 10.0
 PROBE_PAUSE_S = 0.005
 DESCRIPTORS = 65_536
@@ -85,6 +88,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _settle_in(core: int, prctl: Callable[[int, int], int]) -> None:
+    """In the new process: one core only, and no life after the benchmark's own end."""
+    os.sched_setaffinity(0, {core})
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def start(
     arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, core: int
 ) -> subprocess.Popen[bytes]:
@@ -100,7 +109,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=partial(_settle_in, core, ctypes.CDLL(None).prctl),
         )
 
 
@@ -130,16 +139,22 @@ class Running:
 
 
 @contextlib.contextmanager
-def mock_upstream(port: int, folder: Path, core: int) -> Iterator[Running]:
-    """The mock upstream as a process on its core; its target is the direct path (no CPU time is taken of it)."""
+def mock_upstream(port: int, folder: Path, core: int, *, certificate: Path | None = None) -> Iterator[Running]:
+    """The mock upstream as a process on its core; its target is the direct path (no CPU time is taken of it).
+
+    With a certificate it speaks TLS, and nobody asks it before it is handed out.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(__file__).resolve().parent.parent
-    arguments = (sys.executable, "-m", "bench.mock", "--port", str(port))
+    tls = ("--certificate", str(certificate)) if certificate else ()
+    arguments = (sys.executable, "-m", "bench.mock", "--port", str(port), *tls)
     process = start(arguments, {"PYTHONPATH": str(root)}, folder, core)
     target = Target("direct", "127.0.0.1", port)
     started_s = time.monotonic()
     try:
-        verdict = await_answer(target, process, folder, timeout_s=10.0)
+        verdict = Verdict.EXACT
+        if certificate is None:
+            verdict = await_answer(target, process, folder, timeout_s=10.0)
         yield Running(target, process.pid, time.monotonic() - started_s, verdict)
     finally:
         stop(process)

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import re
+import ssl
 import time
 from functools import lru_cache, partial
 from typing import cast
@@ -138,15 +139,23 @@ class MockUpstream(asyncio.Protocol):
             self._transport.close()
 
 
-async def serve(host: str, port: int) -> asyncio.Server:
+async def serve(host: str, port: int, tls: ssl.SSLContext | None = None) -> asyncio.Server:
     """Listen; the server's first socket has the port when `port` is 0. Closed by the caller."""
     loop = asyncio.get_running_loop()
     answers, timer, lateness = Answers(), FineTimer(loop), Histogram()
-    return await loop.create_server(lambda: MockUpstream(answers, timer, lateness), host, port, backlog=BACKLOG)
+
+    def connection() -> MockUpstream:
+        return MockUpstream(answers, timer, lateness)
+
+    return await loop.create_server(connection, host, port, backlog=BACKLOG, ssl=tls)
 
 
-async def _main(host: str, port: int) -> None:
-    server = await serve(host, port)
+async def _main(host: str, port: int, certificate: str) -> None:
+    tls = None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    server = await serve(host, port, tls)
     gc.freeze()
     gc.disable()
     async with server:
@@ -158,8 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The benchmark's mock upstream.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--certificate", default="", help="PEM file with certificate and key: speak TLS")
     arguments = parser.parse_args()
-    uvloop.run(_main(arguments.host, arguments.port))
+    uvloop.run(_main(arguments.host, arguments.port, arguments.certificate))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def measure_all(shared: Bench, comparators: tuple[Comparator, ...]) -> None:
         shared.rows += settle_rows(
             shared.folder / "settle", shared.cores.gateway, seconds=plan.settle_s, windows=plan.windows
         )
-        shared.rows += policy_rows(_site(shared, "policies"), plan)
+        shared.rows += policy_rows(_site(shared, "policies"), plan, shared.cores.mock)
 
 
 def _alone(shared: Bench, process: Running, nginx: Running) -> None:

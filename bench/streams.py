@@ -11,7 +11,7 @@ from bench.prompts import Target, request
 from bench.timer import FineTimer
 from bench.windows import Meter, Window
 
-FIRST_TOKEN_TIMEOUT_S = 60.0
+FIRST_TOKEN_TIMEOUT_S = 20.0
 WARM_S = 0.3
 STALL_GAPS = 10
 """A gap longer than this many times the pacing is a stall."""

@@ -35,7 +35,7 @@ concurrency_max = 100000
 [catalog]
 builtin = false
 [providers.mock]
-base_url = "http://127.0.0.1:{mock_port}/v1"
+base_url = "{scheme}://127.0.0.1:{mock_port}/v1"
 dialect = "deepseek"
 api_key = "bench"
 """
@@ -54,10 +54,15 @@ def program() -> str:
     return str(Path(sys.executable).with_name("dragonfly"))
 
 
-def settings_text(*, port: int, mock_port: int, data_dir: str) -> str:
-    """The settings file: one provider, the mock, and a model for each of its modes."""
+def settings_text(*, port: int, mock_port: int, data_dir: str, authority: str = "") -> str:
+    """The settings file: one provider, the mock, and a model for each of its modes.
+
+    With a certificate authority (a file) the mock is spoken to by TLS.
+    """
     models = "".join(_MODEL.format(prefix=MODEL_PREFIX, name=name) for name in MODELS)
-    return _SETTINGS.format(port=port, mock_port=mock_port, data_dir=data_dir) + models
+    upstream = f'[upstream]\nca_file = "{authority}"\n' if authority else ""
+    scheme = "https" if authority else "http"
+    return _SETTINGS.format(port=port, mock_port=mock_port, data_dir=data_dir, scheme=scheme) + upstream + models
 
 
 def launch(site: Site) -> Launch:

@@ -76,8 +76,9 @@ def slope(points: list[tuple[int, float]]) -> float:
 
 
 async def memory_rows(target: Target, plan: Plan) -> list[Row]:
-    """Rows `memory_stream`, `kernel_stream` (KiB), `memory_released` (share) of a target."""
-    held = _Held(target)
+    """Rows `memory_stream`, `kernel_stream` (KiB per stream), `memory_released` (share given back to the system after
+    all have closed) and `memory_leaked` (KiB per stream that as many streams take more the second time)."""
+    held, again = _Held(target), _Held(target)
     user: list[tuple[int, float]] = []
     kernel: list[tuple[int, float]] = []
     levels = levels_within_limits(plan.memory_levels)
@@ -96,11 +97,21 @@ async def memory_rows(target: Target, plan: Plan) -> list[Row]:
     await asyncio.sleep(RELEASE_S)
     grown = user[-1][1] - user[0][1]
     left = pss_bytes(target.pid) / 1024 - user[0][1]
+    level, first_kib = user[len(user) // 2]
+    try:
+        await again.grow_to(level)
+        await asyncio.sleep(QUIET_S)
+        second_kib = pss_bytes(target.pid) / 1024
+    except (Refused, OSError, TimeoutError) as error:
+        return [refused(target.name, "memory_stream", "KiB", str(error) or "streams did not open a second time")]
+    finally:
+        again.close()
     notes: dict[str, float | str] = {f"pss_kib_{level}": value for level, value in user}
     return [
         row(target.name, "memory_stream", "KiB", [slope(user)], notes | {"streams": float(levels[-1])}),
         row(target.name, "kernel_stream", "KiB", [slope(kernel)], {"meaning": "both ends of both connections"}),
         row(target.name, "memory_released", "share", [1 - left / grown if grown > 0 else 1.0]),
+        row(target.name, "memory_leaked", "KiB", [max(0.0, second_kib - max(first_kib, left + user[0][1])) / level]),
     ]
 
 

@@ -1,15 +1,19 @@
 """What each policy costs: CPU time per request with all of them on less that with it off, measured in turns."""
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
+from msgspec import structs
 
 from bench.closed import ClosedLoop
 from bench.comparators.dragonfly import MODEL_PREFIX, REQUESTS_PER_MINUTE, prepare, settings_text
-from bench.launch import Launch, NotRunning, Running, Site, free_port, running
+from bench.launch import Launch, NotRunning, Running, Site, free_port, mock_upstream, running
+from bench.measures.memory import memory_rows
 from bench.modes import JSON_SMALL
 from bench.plan import Plan
 from bench.prompts import Target
@@ -27,11 +31,16 @@ SWITCHES = {
     Variant.NO_SETTLE: "hold_and_settle",
     Variant.NOTHING: "auth_hold_and_settle",
 }
+_OPENSSL = (
+    *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+    *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def policy_rows(site: Site, plan: Plan) -> list[Row]:
-    """Rows `cost_POLICY`: µs per request at 32 connections that go away when it is switched off."""
+def policy_rows(site: Site, plan: Plan, mock_core: int) -> list[Row]:
+    """Rows `cost_POLICY`: µs per request at 32 connections that go away when it is switched off; `cost_upstream_tls`:
+    those that come when the provider is spoken to by TLS, and what a stream then takes of memory."""
     rows = []
     with contextlib.ExitStack() as stack:
         try:
@@ -45,16 +54,35 @@ def policy_rows(site: Site, plan: Plan) -> list[Row]:
                 rows.append(row("dragonfly", f"cost_{policy}", "µs", saved))
             except (NotRunning, Refused, OSError, TimeoutError) as error:
                 rows.append(refused("dragonfly", f"cost_{policy}", "µs", error))
+        try:
+            rows += _tls_rows(site, plan, whole, mock_core)
+        except (NotRunning, Refused, OSError, TimeoutError, subprocess.CalledProcessError) as error:
+            rows.append(refused("dragonfly", "cost_upstream_tls", "µs", error))
     return rows
 
 
+def _tls_rows(site: Site, plan: Plan, whole: Running, mock_core: int) -> list[Row]:
+    certificate = site.folder / "mock.pem"
+    subprocess.run(
+        (*_OPENSSL, "-keyout", str(certificate), "-out", str(certificate)), capture_output=True, check=True
+    )
+    with mock_upstream(free_port(), site.folder / "tls-mock", mock_core, certificate=certificate) as secure:
+        place = replace(site, folder=site.folder / "tls", mock_port=secure.target.port)
+        place.folder.mkdir()
+        with _variant(place, Variant.ALL_ON, authority=str(certificate)) as part:
+            cost = [-saved for saved in uvloop.run(_savings(whole.target, part.target, plan))]
+            memory = uvloop.run(memory_rows(replace(part.target, name="dragonfly"), plan))
+    rows = [structs.replace(one, measure=f"{one.measure}_tls") for one in memory]
+    return [row("dragonfly", "cost_upstream_tls", "µs", cost), *rows]
+
+
 @contextlib.contextmanager
-def _variant(site: Site, variant: Variant) -> Iterator[Running]:
+def _variant(site: Site, variant: Variant, authority: str = "") -> Iterator[Running]:
     folder = site.folder / variant.value
     folder.mkdir()
     port = free_port()
     here = Site(folder, site.programs, site.mock_port, port, site.gateway_core)
-    text = settings_text(port=port, mock_port=site.mock_port, data_dir=str(folder / "data"))
+    text = settings_text(port=port, mock_port=site.mock_port, data_dir=str(folder / "data"), authority=authority)
     (folder / "dragonfly.toml").write_text(text)
     key = prepare(here, requests_per_minute=0 if variant is Variant.NO_LIMITS else REQUESTS_PER_MINUTE)
     launch = Launch(

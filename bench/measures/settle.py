@@ -27,6 +27,9 @@ from dragonfly.core.tokens import TokenUsage
 
 ACCOUNTS = 50
 UNDER_WAY = 4_000
+POSTGRES_VARIABLE = "BENCH_POSTGRESQL_URL"
+"""An empty database; by a Unix socket, because the benchmark's network namespace reaches no other loopback."""
+_NO_SERVER = f"{POSTGRES_VARIABLE} names no PostgreSQL database"
 WARM_S = 0.5
 DRAIN_S = 30.0
 SYNCS = 200
@@ -124,18 +127,20 @@ async def _measure(installed: Installation, seconds: float, windows: int) -> lis
 
 
 def settle_rows(folder: Path, core: int, *, seconds: float, windows: int) -> list[Row]:
-    """Rows `settle_sqlite` (as shipped: every commit is synced) and `settle_sqlite_normal` (synced at checkpoints
-    only), settlements per second, and `sync`, what one synced write of 4 KiB costs on this disk."""
+    """Rows `settle_sqlite` (as shipped: every commit is synced), `settle_sqlite_normal` (synced at checkpoints only),
+    the same two for PostgreSQL where there is a server, in settlements per second; and `sync`, what one synced write
+    of 4 KiB costs on this disk."""
+    rows = [] if os.environ.get(POSTGRES_VARIABLE) else [refused("dragonfly", "settle_postgresql", "1/s", _NO_SERVER)]
     usual = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
-    rows = []
     try:
-        for measure, adapt in (("settle_sqlite", _as_shipped), ("settle_sqlite_normal", _sync_rarely)):
+        for measure, url, relaxed in _databases():
             place = folder / measure
             place.mkdir(parents=True)
             try:
-                with installation(place, mock_port=9, accounts=ACCOUNTS) as installed:
-                    adapt(installed)
+                with installation(place, mock_port=9, accounts=ACCOUNTS, database_url=url) as installed:
+                    if relaxed:
+                        _relax(installed, relaxed)
                     rates = uvloop.run(_measure(installed, seconds, windows))
                 rows.append(row("dragonfly", measure, "1/s", rates, {"accounts": float(ACCOUNTS)}))
             except (DragonflyError, OSError, TimeoutError) as error:
@@ -146,14 +151,20 @@ def settle_rows(folder: Path, core: int, *, seconds: float, windows: int) -> lis
     return rows
 
 
-def _as_shipped(installed: Installation) -> None:
-    """Nothing to change."""
+def _databases() -> list[tuple[str, str, str]]:
+    """Measure, URL ("": a file of its own) and the statement that makes each connection less durable."""
+    found = [("settle_sqlite", "", ""), ("settle_sqlite_normal", "", "PRAGMA synchronous = NORMAL")]
+    server = os.environ.get(POSTGRES_VARIABLE, "")
+    if server:
+        found.append(("settle_postgresql", server, ""))
+        found.append(("settle_postgresql_async", server, "SET synchronous_commit = off"))
+    return found
 
 
-def _sync_rarely(installed: Installation) -> None:
+def _relax(installed: Installation, statement: str) -> None:
     def relax(connection: object, record: object) -> None:
         execute: Callable[[str], object] = connection.execute  # type: ignore[attr-defined]
-        execute("PRAGMA synchronous = NORMAL")
+        execute(statement)
 
     installed.engine.dispose()
     event.listen(installed.engine, "connect", relax)
