@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from dragonfly.admission.batches import Settled
 from dragonfly.admission.errors import InsufficientBalance, StoreUnavailable
-from dragonfly.admission.queries import leases_of_account
-from dragonfly.core.tokens import TokenUsage
+from dragonfly.admission.grants import Settlement
+from dragonfly.admission.queries import beats_of_workers, leases_of_account
+from dragonfly.admission.writer import MoneyWriter
+from dragonfly.core.outcomes import Outcome
+from dragonfly.core.tokens import NO_TOKENS, TokenUsage
 from dragonfly.infra.database import DatabaseAway, open_engine, read
+from dragonfly.keys.rules import KeyLimits
 from dragonfly.settings import AdmissionSettings
+from dragonfly.usage.queries import day_of, day_totals
 from tests.factories import MovableClock, make_customer
 from tests.fakes.outage import Outage, Trouble
-from tests.store.desk import Desk, running_desk, until
+from tests.store.desk import Desk, make_log, running_desk, until
 from tests.store.test_gate import HOLD_NUSD
 
 SPENT = TokenUsage(64, 100)
@@ -45,7 +51,8 @@ async def test_settlements_survive_an_outage_and_are_charged_once(
         grants = [await desk.admit(await desk.ask(alice)) for _ in range(20)]
         shaky[1].trouble = trouble
         for number, grant in enumerate(grants):
-            desk.settle(grant, SPENT, on_durable=lambda number=number: durable.append(number))
+            usage = SPENT if number < 18 else NO_TOKENS  # without money, nothing but the row tells them apart
+            desk.settle(grant, usage, on_durable=lambda number=number: durable.append(number))
             await asyncio.sleep(0)
         with pytest.raises(DatabaseAway):
             await desk.gate.beat()
@@ -54,8 +61,13 @@ async def test_settlements_survive_an_outage_and_are_charged_once(
         shaky[1].trouble = Trouble.NONE
         await until(lambda: desk.gate.unsettled == 0, lambda: asyncio.sleep(0))
         assert sorted(durable) == list(range(20))
-        assert desk.wallet(alice).charged_nusd == 20 * HOLD_NUSD
+        assert desk.wallet(alice).charged_nusd == 18 * HOLD_NUSD
+        assert desk.gate.refused_settlements == 0
         assert desk.verify().findings == ()
+        with read(engine) as connection:
+            day = day_of(clock.now_ns())
+            totals = day_totals(connection, alice.account_id, first_day=day, last_day=day)
+        assert sum(total.requests for total in totals) == 20
     assert desk.wallet(alice).leased_nusd == 0
 
 
@@ -78,6 +90,41 @@ async def test_without_the_database_leased_money_serves_and_the_rest_is_unavaila
         shaky[1].trouble = Trouble.NONE
         clock.move(1.0)
         assert await desk.admit(await desk.ask(bob)) is not None
+
+
+async def test_a_request_that_met_the_outage_keeps_no_place(
+    engine: Engine, shaky: tuple[Engine, Outage], clock: MovableClock
+) -> None:
+    alice = make_customer(engine, limits=KeyLimits(concurrency_max=1))
+    async with running_desk(shaky[0], clock) as desk:
+        ask = await desk.ask(alice)
+        shaky[1].trouble = Trouble.AWAY
+        with pytest.raises(StoreUnavailable):
+            await desk.gate.admit_waiting(ask)
+        shaky[1].trouble = Trouble.NONE
+        assert await desk.gate.admit_waiting(ask) is not None
+
+
+async def test_a_stop_without_the_database_is_bounded(
+    engine: Engine, shaky: tuple[Engine, Outage], clock: MovableClock
+) -> None:
+    alice = make_customer(engine, usd="100")
+    async with running_desk(engine, clock) as desk:
+        grant = await desk.admit(await desk.ask(alice))
+        writer = MoneyWriter(shaky[0], clock, make_log(), batch_max=10)
+        writer.start(asyncio.get_running_loop())
+        shaky[1].trouble = Trouble.AWAY
+        candidate = grant.ask.offers[0].candidates[0]
+        charge = desk.gate.charge(grant, candidate, SPENT, Outcome.COMPLETE)
+        settlement = Settlement(Outcome.COMPLETE, candidate, SPENT, charge, "acme/plain", "stop", 200, 1, 1, 1)
+        writer.settle(Settled(grant, settlement, "", False, None))
+        with pytest.raises(DatabaseAway):
+            await writer.run(beats_of_workers)
+        assert await writer.stop(wait_s=0.05) is False
+        assert writer.unsettled == 1
+        await until(lambda: writer.has_ended, lambda: asyncio.sleep(0))
+        with pytest.raises(DatabaseAway):
+            await writer.run(beats_of_workers)
 
 
 async def test_a_worker_without_a_heartbeat_spends_nothing(

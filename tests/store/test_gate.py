@@ -29,6 +29,7 @@ from tests.store.desk import (
     PROMPT_NUSD,
     UNPRICED_MODEL,
     running_desk,
+    until,
 )
 
 EXTRA_NUSD = 64 * PROMPT_NUSD
@@ -233,14 +234,19 @@ async def test_keys_of_one_account_share_its_money(engine: Engine, clock: Movabl
 async def test_a_request_given_up_while_it_waits_holds_nothing(engine: Engine, clock: MovableClock) -> None:
     alice = make_customer(engine, nusd=HOLD_NUSD, limits=KeyLimits(concurrency_max=1))
     async with running_desk(engine, clock) as desk:
-        for turns in range(12):
+        for turns in range(6):
             waiting = asyncio.create_task(desk.gate.admit_waiting(await desk.ask(alice)))
             for _ in range(turns):
                 await asyncio.sleep(0)
             waiting.cancel()
             (result,) = await asyncio.gather(waiting, return_exceptions=True)
-            if not isinstance(result, BaseException):
-                desk.settle(result)
+            assert isinstance(result, asyncio.CancelledError)
+        waiting = asyncio.create_task(desk.gate.admit_waiting(await desk.ask(alice)))
+        await until(lambda: desk.gate.held_nusd > 0, lambda: asyncio.sleep(0))
+        assert not waiting.done(), "the hold is there, and its request does not know yet"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert desk.gate.held_nusd == 0
         grant = await desk.admit(await desk.ask(alice))
-        assert grant.hold_nusd == HOLD_NUSD
+        assert desk.gate.held_nusd == grant.hold_nusd == HOLD_NUSD
         await desk.settle_durably(grant)

@@ -6,9 +6,10 @@ import random
 import pytest
 from sqlalchemy import Engine, select
 
+from dragonfly.admission.actions import WorkerLost, beat, declare_dead, register_worker, release_leases
 from dragonfly.admission.errors import InsufficientBalance, StoreUnavailable
 from dragonfly.admission.grants import Grant
-from dragonfly.admission.queries import beats_of_workers, leases_of_account
+from dragonfly.admission.queries import beats_of_workers, is_dead, leases_of_account
 from dragonfly.admission.tables import leases
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import TokenUsage
@@ -79,6 +80,35 @@ async def test_a_busy_lease_is_extended_before_anybody_waits(engine: Engine, clo
             await asyncio.sleep(0)
             assert desk.wallet(alice).leased_nusd >= 3 * HOLD_NUSD
             assert before > 0
+
+
+async def test_a_caller_who_meets_an_extension_in_flight_is_not_cut_short(
+    engine: Engine, clock: MovableClock
+) -> None:
+    alice = make_customer(engine, usd="100")
+    settings = AdmissionSettings(lease_nusd=10 * HOLD_NUSD)
+    async with running_desk(engine, clock, settings) as desk:
+        await desk.admit(await desk.ask(alice))
+        ask = await desk.ask(alice, output_tokens=None)
+        for _ in range(7):
+            assert desk.gate.admit(await desk.ask(alice)) is not None
+        await asyncio.sleep(0)  # the extension ahead of need is on its way, and knows nothing of what follows
+        grant = await desk.gate.admit_waiting(ask)
+        assert grant.output_tokens_clamp is None
+
+
+def test_a_worker_that_beat_meanwhile_is_not_declared_dead(engine: Engine) -> None:
+    with write(engine) as connection:
+        register_worker(connection, "wrk-1", now_ns=1)
+        beat(connection, "wrk-1", now_ns=2)
+        assert not declare_dead(connection, "wrk-1", beats=0)
+        assert not is_dead(connection, "wrk-1")
+        assert declare_dead(connection, "wrk-1", beats=1)
+        assert is_dead(connection, "wrk-1")
+        with pytest.raises(WorkerLost):
+            beat(connection, "wrk-1", now_ns=3)
+        assert release_leases(connection, "wrk-1")
+        assert beats_of_workers(connection) == []
 
 
 async def test_a_stopped_worker_leaves_nothing_behind(engine: Engine, clock: MovableClock) -> None:

@@ -89,6 +89,11 @@ class Gate:
         return self._writer.unsettled
 
     @property
+    def held_nusd(self) -> int:
+        """What open requests may still cost, of all accounts."""
+        return self._leases.held_nusd
+
+    @property
     def refused_settlements(self) -> int:
         """Settlements that the database refused for themselves: a bug of ours, which charged nobody."""
         return self._writer.refused

@@ -101,6 +101,11 @@ class Leases:
         self.alive_until_s = float("-inf")
         """Until then no other worker can have declared this one dead, so its leases are its own."""
 
+    @property
+    def held_nusd(self) -> int:
+        """Promised to open requests from purses that are still this worker's."""
+        return sum(purse.held_nusd for purse in (*self._purses.values(), *self._closed))
+
     async def register(self) -> None:
         """Announces this worker under a new id; leases of an earlier id are lost and not used any more."""
         now_ns = self._clock.now_ns()

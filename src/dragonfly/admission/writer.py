@@ -120,6 +120,11 @@ class MoneyWriter:
         self.refused = 0
         """Settlements that the database refused for themselves; a bug of ours, and nobody was charged."""
 
+    @property
+    def has_ended(self) -> bool:
+        """The thread is done; what is unsettled then stays so."""
+        return self._ended.is_set()
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the thread."""
         self._loop = loop
