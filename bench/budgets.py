@@ -37,6 +37,8 @@ def checks(result: Result) -> list[Check]:
         for rate in (1_600, 5_000)
     ]
     for gateway in GATEWAYS:
+        if gateway not in result.does:
+            continue
         least = {"litellm": 100.0, "tensorzero": 3.0}.get(gateway, 1.0)
         for count in (1, 32):
             times = result.ratio(gateway, f"cpu_request_{count}", to=ours)

@@ -116,7 +116,8 @@ def measure_all(shared: Bench, comparators: tuple[Comparator, ...]) -> None:
         shared.rows += settle_rows(
             shared.folder / "settle", shared.cores.gateway, seconds=plan.settle_s, windows=plan.windows
         )
-        shared.rows += policy_rows(_site(shared, "policies"), plan, shared.cores.mock)
+        if plan.deep:
+            shared.rows += policy_rows(_site(shared, "policies"), plan, shared.cores.mock)
 
 
 def _alone(shared: Bench, process: Running, nginx: Running) -> None:
@@ -127,10 +128,11 @@ def _alone(shared: Bench, process: Running, nginx: Running) -> None:
     shared.take(request_rows(target, floor, plan, shared.direct_rps))
     shared.take(chunk_rows(target, floor, plan), on_time=True)
     shared.take(prompt_rows(shared.direct, target, plan), on_time=True)
-    if target.name in DEEP:
-        shared.take(memory_rows(target, plan))
+    if plan.deep and target.name in DEEP:
         shared.take(stalled_rows(target, plan))
         shared.take(fairness_rows(target, plan), on_time=True)
+    if target.name == SUBJECT or (plan.deep and target.name in DEEP):
+        shared.take(memory_rows(target, plan))
 
 
 def _beside_nginx(shared: Bench, process: Running, nginx: Running) -> None:
