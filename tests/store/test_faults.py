@@ -41,9 +41,10 @@ def lease_sum(desk: Desk, account_id: Any) -> int:
         return sum(leases_of_account(connection, account_id).values())
 
 
+@pytest.mark.parametrize("usage", [SPENT, NO_TOKENS], ids=["paid", "free"])
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.COMMIT_FAILS, Trouble.COMMIT_LOST])
 async def test_settlements_survive_an_outage_and_are_charged_once(
-    engine: Engine, shaky: tuple[Engine, Outage], clock: MovableClock, trouble: Trouble
+    engine: Engine, shaky: tuple[Engine, Outage], clock: MovableClock, trouble: Trouble, usage: TokenUsage
 ) -> None:
     alice = make_customer(engine, usd="100")
     durable: list[int] = []
@@ -51,7 +52,6 @@ async def test_settlements_survive_an_outage_and_are_charged_once(
         grants = [await desk.admit(await desk.ask(alice)) for _ in range(20)]
         shaky[1].trouble = trouble
         for number, grant in enumerate(grants):
-            usage = SPENT if number < 18 else NO_TOKENS  # without money, nothing but the row tells them apart
             desk.settle(grant, usage, on_durable=lambda number=number: durable.append(number))
             await asyncio.sleep(0)
         with pytest.raises(DatabaseAway):
@@ -61,7 +61,7 @@ async def test_settlements_survive_an_outage_and_are_charged_once(
         shaky[1].trouble = Trouble.NONE
         await until(lambda: desk.gate.unsettled == 0, lambda: asyncio.sleep(0))
         assert sorted(durable) == list(range(20))
-        assert desk.wallet(alice).charged_nusd == 18 * HOLD_NUSD
+        assert desk.wallet(alice).charged_nusd == (20 * HOLD_NUSD if usage is SPENT else 0)
         assert desk.gate.refused_settlements == 0
         assert desk.verify().findings == ()
         with read(engine) as connection:

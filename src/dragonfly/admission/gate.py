@@ -155,11 +155,10 @@ class Gate:
         try:
             async with asyncio.timeout(ADMIT_WAIT_S_MAX):
                 return await self._take(state, ask)
-        except (TimeoutError, DatabaseAway):
+        except BaseException as failure:
             state.meter.leave()
-            raise StoreUnavailable from None
-        except BaseException:
-            state.meter.leave()
+            if isinstance(failure, TimeoutError | DatabaseAway):
+                raise StoreUnavailable from None
             raise
 
     def charge(self, grant: Grant, candidate: Candidate, usage: TokenUsage, outcome: Outcome) -> Charge:
