@@ -15,9 +15,11 @@ from dragonfly.ledger.rules import (
     customer_book,
     payable_book,
 )
-from dragonfly.usage.queries import NS_PER_DAY
+from dragonfly.usage.queries import NS_PER_DAY, UsageRow
 
 Row = tuple[Value, ...]
+
+_COST, _DAY = UsageRow._fields.index("cost_nusd"), UsageRow._fields.index("day")
 
 
 class Settled(NamedTuple):
@@ -157,6 +159,7 @@ def _usage_row(item: Settled, group_id: str | None) -> Row:
         usage.cached_tokens,
         usage.cache_write_tokens,
         usage.reasoning_tokens,
+        usage.cache_write_1h_tokens,
         usage.basis.value,
         price_id,
         grant.hold_nusd,
@@ -179,7 +182,7 @@ def _usage_row(item: Settled, group_id: str | None) -> Row:
 
 def _add_to_day(days: dict[Row, list[int]], row: Row) -> None:
     _, account_id, key_id, model, provider, _, prompt, completion, cached, _, reasoning = row[:11]
-    cost, day = row[14], row[26]
+    cost, day = row[_COST], row[_DAY]
     place = (key_id, day, model, provider, account_id)
     added = (1, prompt, completion, cached, reasoning, cost)
     counts = days.get(place)

@@ -107,13 +107,12 @@ class Leases:
         return sum(purse.held_nusd for purse in (*self._purses.values(), *self._closed))
 
     async def register(self) -> None:
-        """Announces this worker under a new id; leases of an earlier id are lost and not used any more."""
+        """Announces this worker under a new id."""
         now_ns = self._clock.now_ns()
         worker_id = self._ids.new("wrk-", now_ns)
         asked_s = self._clock.monotonic_s()
         await self._writer.run(lambda connection: actions.register_worker(connection, worker_id, now_ns=now_ns))
         self.worker_id = worker_id
-        self._lose_all()
         self._extend_life(asked_s)
 
     async def beat(self) -> None:
@@ -124,7 +123,8 @@ class Leases:
         except WorkerLost:
             await self._start_anew(worker_id)
         else:
-            self._extend_life(asked_s)
+            if self.worker_id == worker_id:
+                self._extend_life(asked_s)
 
     def purse(self, key: KeyPolicy) -> Purse:
         """The open purse for a key: the account's, or the key's own when the key has a spending limit."""
@@ -224,6 +224,8 @@ class Leases:
     async def _start_anew(self, lost_id: str) -> None:
         async with self._registering:
             if self.worker_id == lost_id:
+                self.alive_until_s = float("-inf")
+                self._lose_all()
                 await self.register()
 
     def _lose_all(self) -> None:

@@ -38,6 +38,10 @@ LONG_STATEMENT_TIMEOUT_S = 3_600
 """For migrations and for the proof of the books, which read whole tables."""
 SQLITE_VERSION_MIN = (3, 37, 0)
 SQLITE_CACHE_KIB = 16 * 1024
+SQLITE_CHECKPOINT_PAGES = 4_000
+"""Of 4 KiB. The default of 1,000 makes a busy writer checkpoint, and so wait for the disk, four times as often."""
+SQLITE_WAL_BYTES_KEPT = 64 * 1024 * 1024
+"""A journal that grew beyond this, e.g. behind a long read, shrinks again."""
 FILE_MODE = 0o600
 DRIVER_ERRORS = (sqlite3.Error, psycopg.Error)
 _SQLITE_ERROR = 1
@@ -123,6 +127,8 @@ def _prepare_sqlite(dbapi: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         "trusted_schema": ("OFF", 0),
         "cell_size_check": ("ON", 1),
         "cache_size": (-SQLITE_CACHE_KIB, -SQLITE_CACHE_KIB),
+        "wal_autocheckpoint": (SQLITE_CHECKPOINT_PAGES, SQLITE_CHECKPOINT_PAGES),
+        "journal_size_limit": (SQLITE_WAL_BYTES_KEPT, SQLITE_WAL_BYTES_KEPT),
         "temp_store": ("MEMORY", 2),
     }
     for pragma, (value, expected) in wanted.items():

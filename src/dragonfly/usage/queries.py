@@ -28,6 +28,7 @@ class UsageRow(NamedTuple):
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    cache_write_1h_tokens: int
     basis: str
     price_version_id: str
     hold_nusd: int

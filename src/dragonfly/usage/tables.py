@@ -22,6 +22,7 @@ usage = Table(
     Column("cached_tokens", BIG, nullable=False),
     Column("cache_write_tokens", BIG, nullable=False),
     Column("reasoning_tokens", BIG, nullable=False),
+    Column("cache_write_1h_tokens", BIG, nullable=False, server_default="0"),
     Column("basis", Text, nullable=False),
     Column("price_version_id", Text, nullable=False),
     Column("hold_nusd", BIG, nullable=False),
