@@ -4,7 +4,7 @@ import hmac
 import json
 from typing import NamedTuple, cast
 
-from sqlalchemy import Connection, RowMapping, Select, column, func, select, table
+from sqlalchemy import Connection, RowMapping, Select, column, select, table
 
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.secrets import key_id_of
@@ -66,11 +66,6 @@ def owner_of_key(connection: Connection, key_id: KeyId) -> AccountId | None:
     """For operators, who know only the id in a report: the account behind a key."""
     owner = connection.execute(select(keys.c.account_id).where(keys.c.id == key_id)).scalar_one_or_none()
     return None if owner is None else AccountId(owner)
-
-
-def count_keys(connection: Connection, account_id: AccountId) -> int:
-    """How many keys the account has, revoked ones too."""
-    return connection.execute(select(func.count()).where(keys.c.account_id == account_id)).scalar_one()
 
 
 def _stored_keys() -> Select[tuple[object, ...]]:
