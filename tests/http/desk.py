@@ -10,7 +10,7 @@ from dragonfly.core.secrets import Secret
 from dragonfly.gateway.attempt import Attempt
 from dragonfly.gateway.exchange import Exchange
 from dragonfly.gateway.gateway import Gateway
-from dragonfly.gateway.server import Request
+from dragonfly.gateway.receiving import Request
 from dragonfly.providers.channel import Channel, Origin
 from dragonfly.settings import Settings, UpstreamSettings
 from tests.fakes.purse import COMPLETION_NUSD, KEY, PROMPT_NUSD, FakePurse

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -236,8 +237,14 @@ class Rig:
     def lanes(self) -> set[FastLane]:
         return self.gateway.lanes
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**20))
+    async def connect(self, receive_buffer: int | None = None) -> Client:
+        """A client connection; a small `receive_buffer` makes the kernel take little for one that does not read."""
+        sock = socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        client = Client(*await asyncio.open_connection(sock=sock, limit=2**20))
         self.clients.append(client)
         return client
 
@@ -254,6 +261,12 @@ class Rig:
         client.send(data)
         return await client.receive()
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Turns the loop, bounded, until a condition holds."""
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                await asyncio.sleep(0)
+
     async def at_rest(self) -> None:
         """Waits until nothing is open any more, then checks that nothing leaked."""
         async with asyncio.timeout(WAIT_S):
@@ -261,4 +274,4 @@ class Rig:
                 await asyncio.sleep(0)
         assert len(self.purse.settlements) == self.purse.granted, "every grant is settled"
         assert all(health.open == 0 for health in self.gateway.board.channels.values()), "no channel counts a request"
-        assert self.gateway.body_bytes_open == 0
+        assert self.gateway.body_bytes_open == self.gateway.stranger_bytes_open == 0

@@ -1,10 +1,12 @@
 """What the lane accepts as a request, and what it refuses, byte by byte."""
 
+import asyncio
 import json
 import socket
 
 import pytest
 
+from dragonfly.gateway.server import PIPELINE_MAX
 from dragonfly.settings import LimitSettings
 from tests.fakes.purse import KEY
 from tests.fakes.upstream import answer
@@ -143,9 +145,115 @@ async def test_too_many_pipelined_requests_end_the_connection() -> None:
         client = await one.connect()
         client.send(post(BODY) * 200)
         await one.purse.settled()
+        one.purse.holding = False
         one.purse.release()
-        assert (await client.receive()).status == 200
+        answers = [await client.receive() for _ in range(PIPELINE_MAX + 1)]
+        assert {answer.status for answer in answers} == {200}
+        assert answers[-1].headers["connection"] == "close"
         assert await client.closed()
+        await one.at_rest()
+
+
+async def test_a_client_that_pipelines_and_never_reads_is_not_served_on() -> None:
+    async with rig(limits=LimitSettings(client_stall_s=5.0)) as one:
+        client = await one.connect(receive_buffer=4_096)
+        client.writer.transport.pause_reading()
+        small = b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+        await one.until(lambda: bool(one.lanes))
+        (lane,) = one.lanes
+        for _ in range(20_000):
+            if lane.flow.write_paused:
+                break
+            client.send(small * 50)
+            await asyncio.sleep(0)
+        assert lane.flow.write_paused
+        client.send(small * 10_000)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert lane.transport.get_write_buffer_size() < 1_000_000
+        await _sweep_later(one, 6.0)
+        await one.until(lambda: not one.lanes)
+
+
+async def test_a_reader_of_a_whole_answer_that_takes_nothing_is_ended() -> None:
+    large = WHOLE.replace(b"Hi", b"x" * 8_000_000)
+    async with Rig([answer(200, large)], limits=LimitSettings(client_stall_s=5.0)) as one:
+        client = await one.connect(receive_buffer=4_096)
+        client.writer.transport.pause_reading()
+        client.send(post(BODY))
+        await one.purse.settled()
+        (lane,) = one.lanes
+        await one.until(lambda: lane.transport.get_write_buffer_size() > 0)
+        await _sweep_later(one, 6.0)
+        await one.until(lambda: not one.lanes)
+        await one.at_rest()
+
+
+async def _sweep_later(one: Rig, seconds: float) -> None:
+    clock = Later()
+    clock.s = one.gateway.coarse_s + seconds
+    one.gateway.clock = clock
+    one.gateway.sweep()
+
+
+async def test_pipelining_into_the_control_plane_never_changes_the_order_of_answers() -> None:
+    get = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with rig() as one:
+        client = await one.connect()
+        client.send(get + post(BODY) + get)
+        assert (await client.receive()).body == b"control plane"
+        assert (await client.receive()).json()["model"] == "deepseek/deepseek-flash"
+        assert await client.closed()
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    async with rig() as one:
+        client = await one.connect()
+        client.send(b"HEAD /v1/nothing HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n")
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404 ")
+        client.send(post(BODY))
+        assert (await client.receive()).status == 200
+
+
+async def test_trailers_are_dropped_and_bounded() -> None:
+    start = START + b"Host: a\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n"
+    whole = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    async with rig() as one:
+        good = await one.send_raw(start + whole + b"X-Trailer: a\r\nHost: b\r\n\r\n")
+        assert good.status == 200
+        client = await one.connect()
+        client.send(start + whole)
+        for _ in range(40):
+            client.send(b"X-Trailer: " + b"a" * 8_000 + b"\r\n")
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert (await client.receive()).status == 431
+        await one.at_rest()
+
+
+async def test_a_long_request_and_the_beginning_of_the_next_in_one_read_are_no_long_head() -> None:
+    body = chat_body(messages=[{"role": "user", "content": "x" * 40_000}])
+    async with rig() as one:
+        client = await one.connect()
+        client.send(post(body) + post(BODY)[:20])
+        assert (await client.receive()).status == 200
+        client.send(post(BODY)[20:])
+        assert (await client.receive()).status == 200
+
+
+async def test_a_target_in_absolute_form_is_served_by_its_path() -> None:
+    async with rig() as one:
+        whole = post(BODY).replace(b"POST /v1", b"POST http://localhost/v1")
+        assert (await one.send_raw(whole)).status == 200
+
+
+async def test_odd_targets_are_refused_without_a_report() -> None:
+    async with rig() as one:
+        for start in (b"CONNECT example.com:443", b"GET http://[/v1/key", b"GET http://"):
+            answer = await one.send_raw(start + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answer.status in (200, 400, 401)
+        assert not one.reports
 
 
 async def test_a_client_that_expects_100_continue_gets_it_first() -> None:

@@ -61,12 +61,15 @@ class Ask(NamedTuple):
     offers: tuple[Offer, ...]
     """The model and then its fallbacks (`models`), in the caller's order; already filtered by `provider`."""
     body_bytes: int
+    """Of the text: the body without inline images."""
     output_tokens: int | None
     """max_completion_tokens or max_tokens, for each choice; None when the caller set no limit."""
     choices: int
     """n, at least 1."""
     streamed: bool
     started_ns: int
+    media_tokens: int = 0
+    """Most prompt tokens of parts that are not text; their bytes are not in `body_bytes`."""
 
 
 @dataclass(slots=True)
@@ -91,7 +94,8 @@ class Charge(NamedTuple):
     upstream_nusd: NanoUsd
     """What the provider will bill by its list price."""
     absorbed_nusd: NanoUsd
-    """What the customer would have paid above the hold; the operator carries it."""
+    """What the customer would have paid and does not: above the hold, or for an outcome that is free. The
+    operator carries it."""
     prompt_cost_nusd: NanoUsd
     completion_cost_nusd: NanoUsd
 

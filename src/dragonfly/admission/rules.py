@@ -42,7 +42,7 @@ def most_nusd(ask: Ask, output_tokens: int | None) -> int:
     candidate that it may reach; None: as many as the model can make."""
     most = 0
     for offer in ask.offers:
-        prompt = ask.body_bytes // BYTES_PER_TOKEN_MIN + PROMPT_TOKENS_EXTRA
+        prompt = ask.body_bytes // BYTES_PER_TOKEN_MIN + PROMPT_TOKENS_EXTRA + ask.media_tokens
         if prompt > offer.context_tokens_max:
             prompt = offer.context_tokens_max
         output = offer.output_tokens_max

@@ -173,9 +173,13 @@ class Attempt:
 
     def delivered_usage(self) -> TokenUsage:
         """Prompt and delivered output, estimated."""
-        assert self.exchange.grant is not None
-        prompt_tokens = max(1, self.exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN)
-        return TokenUsage(prompt_tokens, 0, basis=Basis.ESTIMATED)
+        return TokenUsage(self.prompt_tokens_estimated(), 0, basis=Basis.ESTIMATED)
+
+    def prompt_tokens_estimated(self) -> int:
+        """For a provider that has not counted: text by its bytes, images by their number."""
+        exchange = self.exchange
+        assert exchange.grant is not None
+        return max(1, exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN + exchange.media.tokens_usual)
 
     # What the connection calls
 

@@ -21,6 +21,7 @@ from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import NO_TOKENS, TokenUsage
 from dragonfly.gateway.attempt import Attempt, Failure
 from dragonfly.gateway.health import Standing
+from dragonfly.gateway.receiving import COUNTED_BODY_BYTES
 from dragonfly.gateway.refusals import Refusal, error_object
 from dragonfly.gateway.relay import StreamAttempt
 from dragonfly.gateway.routing import eligible, in_order
@@ -33,13 +34,15 @@ from dragonfly.gateway.wire.chat import (
     read_chat_request,
     set_output_limit,
 )
+from dragonfly.gateway.wire.media import NO_MEDIA, find_media
 from dragonfly.providers.connection import Connection
 from dragonfly.providers.pool import UpstreamUnreachable
 from dragonfly.providers.requests import request_head
 
 if TYPE_CHECKING:
     from dragonfly.gateway.gateway import Gateway
-    from dragonfly.gateway.server import FastLane, Request
+    from dragonfly.gateway.receiving import Request
+    from dragonfly.gateway.server import FastLane
 
 NEVER = float("inf")
 COMMENT_AFTER_S = 10.0
@@ -57,6 +60,7 @@ class Exchange:
 
     __slots__ = (
         "_again",
+        "_body_bytes",
         "_order",
         "_position",
         "_retry",
@@ -74,6 +78,7 @@ class Exchange:
         "grant",
         "key",
         "lane",
+        "media",
         "request",
         "request_id",
         "started_ns",
@@ -86,6 +91,7 @@ class Exchange:
         self.started_ns = request.started_ns
         self.comments_allowed = request.headers.get(b"x-dragonfly-comments") != b"off"
         self.request: ChatRequest | None = None
+        self.media = NO_MEDIA
         self.key: KeyPolicy | None = None
         self.grant: Grant | None = None
         self.attempt: Attempt | None = None
@@ -102,12 +108,17 @@ class Exchange:
         self._retry: asyncio.TimerHandle | None = None
         self._skipped_wait_s = NEVER
         self._stale = 0
+        self._body_bytes = 0
+        """Counted while the body is kept."""
 
     # Admission
 
     def begin(self, secret: bytes, body: bytes) -> None:
         """Start; raises the refusals that need no waiting."""
         self.gateway.exchanges.add(self)
+        if len(body) > COUNTED_BODY_BYTES:
+            self._body_bytes = len(body)
+            self.gateway.body_bytes_open += len(body)
         try:
             key = self.gateway.gate.key_cached(secret)
             if key is None:
@@ -141,16 +152,18 @@ class Exchange:
     def _admit(self, key: KeyPolicy, body: bytes) -> None:
         self.key = key
         request = self.request = read_chat_request(body)
+        media = self.media = find_media(body)
         gateway = self.gateway
         ask = Ask(
             key=key,
             request_id=self.request_id,
             offers=eligible(self._offers(request), request.preferences),
-            body_bytes=len(body),
+            body_bytes=len(body) - media.inline_bytes,
             output_tokens=request.output_tokens,
             choices=request.choices,
             streamed=request.streamed,
             started_ns=gateway.clock.now_ns(),
+            media_tokens=media.tokens_most,
         )
         grant = gateway.gate.admit(ask)
         if grant is None:
@@ -332,7 +345,11 @@ class Exchange:
             self.attempt.comment_is_due()
 
     def answered(self, attempt: Attempt) -> None:
-        """The first bytes of a good answer are about to reach the client."""
+        """The first bytes of a good answer are about to reach the client: nothing can be tried again, so the
+        prompt is let go."""
+        assert self.request is not None
+        self.request = self.request._replace(fields={})
+        self._let_body_go()
         self.first_byte_ns = self.gateway.monotonic_ns()
         self.comment_due_s = NEVER
 
@@ -472,8 +489,13 @@ class Exchange:
             attempt.let_go()
         self.close()
 
+    def _let_body_go(self) -> None:
+        self.gateway.body_bytes_open -= self._body_bytes
+        self._body_bytes = 0
+
     def close(self) -> None:
         """The last bytes are written, or nobody is there to take them: forget everything."""
         self.gateway.exchanges.discard(self)
+        self._let_body_go()
         self.attempt = None
         self.request = None

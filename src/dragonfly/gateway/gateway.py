@@ -15,16 +15,19 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import IdSource, RequestId
 from dragonfly.core.outcomes import Outcome
 from dragonfly.gateway.exchange import Exchange
-from dragonfly.gateway.heads import HeadRules
+from dragonfly.gateway.heads import HeadRules, secret_of
 from dragonfly.gateway.health import HealthBoard
 from dragonfly.gateway.purse import Purse
+from dragonfly.gateway.receiving import Request
 from dragonfly.gateway.refusals import Refusal, error_body, retry_after_s, status_of
-from dragonfly.gateway.server import FastLane, Request
+from dragonfly.gateway.server import FastLane
 from dragonfly.providers.pool import Pool
 from dragonfly.settings import Settings
 
 SWEEP_S = 0.5
 QUERY_FIELDS_MAX = 50
+READ_METHODS = (b"GET", b"HEAD")
+READ_METHODS_TEXT = b", ".join(READ_METHODS)
 CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
 JSON_HEAD = b"content-type: application/json\r\n"
 
@@ -66,6 +69,7 @@ class Gateway:
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.refused: dict[str, int] = {}
         self.body_bytes_open = 0
+        self.stranger_bytes_open = 0
         self.coarse_s = clock.monotonic_s()
         self.common_head = b""
         self.monotonic_ns = time.monotonic_ns
@@ -123,7 +127,7 @@ class Gateway:
         """Answer one request of the lane; never raises for what a client sent."""
         request_id = self.ids.request(self.clock.now_ns())
         try:
-            secret = _secret_of(request)
+            secret = secret_of(request.headers)
             if request.path in CHAT_PATHS:
                 _check_chat_head(request)
                 exchange = Exchange(self, lane, request_id, request)
@@ -142,8 +146,8 @@ class Gateway:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
-            if request.method != b"GET":
-                raise Refusal("method_not_allowed", "This path answers GET only.")
+            if request.method not in READ_METHODS:
+                raise Refusal("method_not_allowed", "This path answers GET only.", allow=READ_METHODS_TEXT)
             params = {name: unquote(value) for name, value in match.groupdict().items()}
             call = ReaderCall(lane)
             lane.active = call
@@ -192,6 +196,9 @@ class Gateway:
         wait_s = retry_after_s(error)
         if wait_s is not None:
             head += b"retry-after: %d\r\n" % max(1, int(wait_s + 0.999))
+        allow = getattr(error, "allow", None)
+        if allow is not None:
+            head += b"allow: %b\r\n" % allow
         status = status_of(error)
         if status == 401:
             head += b"www-authenticate: Bearer\r\n"
@@ -244,21 +251,9 @@ def internal_error() -> Refusal:
     return Refusal("internal_error", "Something went wrong in the gateway. Retry; quote request_id if it stays.")
 
 
-def _secret_of(request: Request) -> bytes:
-    authorization = request.headers.get(b"authorization")
-    if authorization is not None:
-        if authorization[:7].lower() == b"bearer ":
-            return authorization[7:]
-    else:
-        secret = request.headers.get(b"x-api-key")
-        if secret is not None:
-            return secret
-    raise Refusal("missing_api_key", "Send your API key as `Authorization: Bearer sk-df-…`, never in the URL.")
-
-
 def _check_chat_head(request: Request) -> None:
     if request.method != b"POST":
-        raise Refusal("method_not_allowed", "Chat completions are made with POST.")
+        raise Refusal("method_not_allowed", "Chat completions are made with POST.", allow=b"POST")
     headers = request.headers
     media_type = headers.get(b"content-type", b"application/json")
     if not media_type[:16].lower() == b"application/json":

@@ -65,3 +65,16 @@ class HeadRules:
 def head_too_large() -> Refusal:
     """One answer for every way in which a head is too large."""
     return Refusal("headers_too_large", "The request's head is too large. Send fewer or shorter headers.")
+
+
+def secret_of(head: dict[bytes, bytes]) -> bytes:
+    """The API key that a request brings; raises Refusal when it brings none."""
+    authorization = head.get(b"authorization")
+    if authorization is not None:
+        if authorization[:7].lower() == b"bearer ":
+            return authorization[7:]
+    else:
+        secret = head.get(b"x-api-key")
+        if secret is not None:
+            return secret
+    raise Refusal("missing_api_key", "Send your API key as `Authorization: Bearer sk-df-…`, never in the URL.")

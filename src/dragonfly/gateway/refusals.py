@@ -79,13 +79,21 @@ class Refusal(DragonflyError):
     """A refusal that the data plane itself decides. `param` names a documented field, never input."""
 
     def __init__(
-        self, code: str, message: str, *, param: str | None = None, retry_after_s: float | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        allow: bytes | None = None,
     ) -> None:
         assert code in SHAPES, "every code has a documented status"
         super().__init__(message)
         self.code = code
         self.param = param
         self.retry_after_s = retry_after_s
+        self.allow = allow
+        """The methods that a path answers, for the header of that name."""
 
 
 def status_of(error: DragonflyError) -> int:

@@ -13,7 +13,7 @@ from msgspec import Raw
 from dragonfly.admission.grants import Candidate, Offer
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
-from dragonfly.gateway.attempt import PROMPT_BYTES_PER_TOKEN, Attempt, Failure
+from dragonfly.gateway.attempt import Attempt, Failure
 from dragonfly.gateway.sse import complete_length, split_events
 from dragonfly.gateway.wire.answer import render_last_chunk, render_usage_chunk, usage_fields, usage_object
 from dragonfly.providers.connection import BrokenKind
@@ -134,9 +134,8 @@ class StreamAttempt(Attempt):
         """By the provider's own running count where it sends one, else estimated from what was relayed."""
         if self._usage is not None and self._usage.completion_tokens:
             return self._usage
-        assert self.exchange.grant is not None
         return TokenUsage(
-            max(1, self.exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN),
+            self.prompt_tokens_estimated(),
             self._delivered_tokens(),
             basis=Basis.ESTIMATED,
         )

@@ -4,7 +4,7 @@ from msgspec import Raw
 
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
-from dragonfly.gateway.attempt import ERROR_BODY_BYTES_MAX, PROMPT_BYTES_PER_TOKEN, Attempt, Failure
+from dragonfly.gateway.attempt import ERROR_BODY_BYTES_MAX, Attempt, Failure
 from dragonfly.gateway.wire.answer import AnswerFacts, read_answer, render_answer, usage_fields, usage_object
 from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.dialects import FailureKind
@@ -86,9 +86,8 @@ class WholeAttempt(Attempt):
         return reasons[0]
 
     def _counted_usage(self) -> TokenUsage:
-        assert self.exchange.grant is not None
         return TokenUsage(
-            max(1, self.exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN),
+            self.prompt_tokens_estimated(),
             max(1, self._body_bytes // ANSWER_BYTES_PER_TOKEN),
             basis=Basis.ESTIMATED,
         )

@@ -32,6 +32,13 @@ GUARDED = frozenset(
         "usage",
     }
 )
+OUR_FIELD_BYTES_MAX = 16 * 1024
+"""Longest value of a field that is decoded here; `messages` is not."""
+UNPRICED = frozenset(
+    {"best_of", "extra_body", "max_new_tokens", "max_output_tokens", "num_predict", "options", "web_search_options"}
+)
+"""Fields that lift the output above `max_tokens` at some providers, or are billed by the call: no price covers
+them, so they are refused by name instead of passing."""
 OURS = ("models", "provider", "usage")
 
 _text = msgspec.json.Decoder(str)
@@ -92,6 +99,9 @@ class ChatRequest(NamedTuple):
 def read_chat_request(body: bytes) -> ChatRequest:
     """Read and check what is ours; raises Refusal with the name of the wrong field."""
     fields = read_fields(body, GUARDED)
+    if not UNPRICED.isdisjoint(fields):
+        name = min(UNPRICED.intersection(fields))
+        raise Refusal("invalid_parameter", f"`{name}` is not served here. Use max_tokens and tools.", param=name)
     models = _read_models(fields)
     messages = fields.get("messages")
     if messages is None or len(messages) < len(b"[{}]") or memoryview(messages)[0] != OPENING_BRACKET:
@@ -118,6 +128,8 @@ def read_chat_request(body: bytes) -> ChatRequest:
 
 
 def _read(decoder: "msgspec.json.Decoder[Any]", fields: dict[str, Raw], name: str, expected: str) -> Any:
+    if len(fields[name]) > OUR_FIELD_BYTES_MAX:
+        raise Refusal("invalid_parameter", f"`{name}` is too long.", param=name)
     try:
         return decoder.decode(fields[name])
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -15,7 +15,25 @@ from dragonfly.gateway.refusals import Refusal
 
 TEXT_CHECK_STEP_BYTES = 256 * 1024
 
+LARGE_BODY_BYTES = 64 * 1024
+SMALL_FIELDS_BYTES_MAX = 256 * 1024
+"""All fields together but the long ones: bounds how many fields there can be before they are counted."""
+FIELDS_MAX = 200
+
+
+class _LongFields(msgspec.Struct):
+    """Those that may be long. Whatever else a body holds is small."""
+
+    messages: Raw = Raw(b"")
+    tools: Raw = Raw(b"")
+    functions: Raw = Raw(b"")
+    response_format: Raw = Raw(b"")
+    prediction: Raw = Raw(b"")
+    input: Raw = Raw(b"")
+
+
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_long_fields = msgspec.json.Decoder(_LongFields)
 _space = re.compile(rb"[ \t\r\n]*")
 
 
@@ -27,6 +45,8 @@ def read_fields(body: bytes, guarded: frozenset[str]) -> dict[str, Raw]:
     """
     check_utf8(body)
     try:
+        if len(body) > LARGE_BODY_BYTES:
+            _refuse_many_small_fields(body)
         fields = _fields.decode(body)
     except RecursionError:
         raise Refusal("invalid_json", "The body is nested too deeply. Send fewer than 500 levels.") from None
@@ -35,9 +55,24 @@ def read_fields(body: bytes, guarded: frozenset[str]) -> dict[str, Raw]:
             "invalid_json",
             "The body is not one valid JSON object. Check it with a JSON parser.",
         ) from None
+    if len(fields) > FIELDS_MAX:
+        raise _too_many_fields()
     _refuse_lookalikes(fields, guarded)
     _refuse_duplicates(body, fields)
     return fields
+
+
+def _refuse_many_small_fields(body: bytes) -> None:
+    long_fields = _long_fields.decode(body)
+    length = sum(len(getattr(long_fields, name)) for name in long_fields.__struct_fields__)
+    if len(body) - length > SMALL_FIELDS_BYTES_MAX:
+        raise _too_many_fields()
+
+
+def _too_many_fields() -> Refusal:
+    return Refusal(
+        "invalid_parameter", f"The body has too many or too long top-level fields. Send at most {FIELDS_MAX}."
+    )
 
 
 def check_utf8(body: bytes) -> None:
@@ -65,7 +100,7 @@ def _check_long_utf8(body: bytes) -> None:
 
 def _refuse_lookalikes(fields: dict[str, Raw], guarded: frozenset[str]) -> None:
     for name in fields:
-        if name not in guarded and name.lower() in guarded:
+        if name not in guarded and (name.lower() in guarded or name.casefold() in guarded):
             raise Refusal("invalid_parameter", "A field's name is spelled with other letter case. Use lower case.")
 
 
