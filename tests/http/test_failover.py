@@ -8,7 +8,7 @@ import pytest
 from dragonfly.admission.errors import InsufficientBalance, RateLimited, StoreUnavailable
 from dragonfly.admission.grants import Offer
 from dragonfly.core.outcomes import Outcome
-from dragonfly.gateway.health import Standing
+from dragonfly.gateway.health import FAILURES_MAX, Standing
 from dragonfly.providers.channel import Origin
 from tests.fakes.upstream import FakeUpstream, Received, Script, Stall, answer, stream
 from tests.http.rig import MODEL, Rig, candidate, channel, chat_body, offer, post
@@ -53,14 +53,56 @@ async def test_the_cheapest_channel_is_tried_first_and_named() -> None:
     [
         ("500", answer(500, b"{}")),
         ("503 HTML", answer(503, b"<html>", "text/html")),
-        ("429", answer(429, b'{"error":{"message":"slow down"}}', retry_after="7")),
-        ("402", answer(402, b'{"error":{"message":"Insufficient Balance","type":"unknown_error"}}')),
-        ("401", answer(401, b'{"error":{"type":"authentication_error"}}')),
         ("404 model", answer(404, b'{"error":{"code":"model_not_found"}}')),
         ("garbage", answer(200, b"<html>", "text/html")),
     ],
 )
-async def test_a_channel_that_fails_is_left_for_the_next_and_the_client_sees_only_the_answer(
+async def test_a_channel_that_fails_several_requests_is_left_alone_and_tried_when_nothing_else_is_left(
+    name: str, script: Script
+) -> None:
+    async with rig(a=script, b=OK) as one:
+        for _ in range(FAILURES_MAX):
+            got = await one.ask()
+            assert got.status == 200, name
+        assert targets(one.upstream.requests) == "ab" * FAILURES_MAX
+        await one.ask()
+        assert targets(one.upstream.requests) == "ab" * FAILURES_MAX + "b", "now it cools down"
+        await one.ask(chat_body(provider={"only": ["alpha"], "allow_fallbacks": False}))
+        assert targets(one.upstream.requests).endswith("ba")
+        await one.at_rest()
+
+
+async def test_one_request_that_fails_again_and_again_takes_the_channel_from_nobody() -> None:
+    async with Rig([*[answer(500, b"{}")] * 4, OK]) as one:
+        assert (await one.ask()).status == 502
+        assert one.gateway.board.of(f"{MODEL}@deepseek").cooldown_s == 0
+        assert (await one.ask()).status == 200
+
+
+async def test_a_slow_probe_does_not_keep_the_others_out() -> None:
+    async with Rig([OK]) as one:
+        clock = Later()
+        one.gateway.board._clock = clock
+        health = one.gateway.board.of(f"{MODEL}@deepseek")
+        one.gateway.board.note_failure(health, retry_after_s=2.0, lasting=False)
+        assert one.gateway.board.standing(health, None) is Standing.COOLING
+        clock.s += 2
+        assert one.gateway.board.standing(health, None) is Standing.PROBE
+        one.gateway.board.started(health)
+        assert one.gateway.board.standing(health, None) is Standing.COOLING
+        clock.s += 2
+        assert one.gateway.board.standing(health, None) is Standing.PROBE
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("429", answer(429, b'{"error":{"message":"slow down"}}', retry_after="7")),
+        ("402", answer(402, b'{"error":{"message":"Insufficient Balance","type":"unknown_error"}}')),
+        ("401", answer(401, b'{"error":{"type":"authentication_error"}}')),
+    ],
+)
+async def test_a_channel_that_refuses_is_left_for_the_next_and_the_client_sees_only_the_answer(
     name: str, script: Script
 ) -> None:
     async with rig(a=script, b=OK) as one:
@@ -210,9 +252,6 @@ async def test_after_the_cool_down_one_request_probes_and_success_brings_the_cha
         clock.s += 2
         health = one.gateway.board.of(f"{MODEL}@alpha")
         assert one.gateway.board.standing(health, None) is Standing.PROBE
-        health.probing = True
-        assert one.gateway.board.standing(health, None) is Standing.COOLING
-        health.probing = False
         scripts["/a"] = OK
         await one.ask()
         assert targets(one.upstream.requests) == "abba"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ERROR_BODY_BYTES_MAX = 64 * 1024
 PROMPT_BYTES_PER_TOKEN = 4
 """For estimates only, when a client leaves before the provider has counted."""
+RATE_LIMITED_S = 1.0
+"""A channel that says "too many requests" and not for how long is left alone for this long."""
 RETRY_AFTER_MAX_S = 3_600.0
 BUSY_STATUSES = frozenset({429, 498, 503, 529})
 
@@ -253,7 +255,12 @@ class Attempt:
         gateway = self.exchange.gateway
         if failure.is_callers_fault:
             return
-        gateway.board.note_failure(self.health, retry_after_s=failure.retry_after_s, lasting=failure.is_lasting)
+        if not self.exchange.blames(self.candidate.channel.id):
+            return
+        wait_s = failure.retry_after_s
+        if wait_s is None and failure.cause is FailureKind.RATE_LIMITED:
+            wait_s = RATE_LIMITED_S
+        gateway.board.note_failure(self.health, retry_after_s=wait_s, lasting=failure.is_lasting)
         gateway.report(
             "channel_failed", channel=self.candidate.channel.id, kind=failure.cause.value, status=failure.status
         )

@@ -60,7 +60,9 @@ class Exchange:
 
     __slots__ = (
         "_again",
+        "_blamed",
         "_body_bytes",
+        "_left_over",
         "_order",
         "_position",
         "_retry",
@@ -104,10 +106,12 @@ class Exchange:
         self._order: list[tuple[Offer, Candidate]] = []
         self._position = 0
         self._again: list[tuple[Offer, Candidate]] = []
+        self._left_over: list[tuple[Offer, Candidate]] = []
         self._round = 0
         self._retry: asyncio.TimerHandle | None = None
         self._skipped_wait_s = NEVER
         self._stale = 0
+        self._blamed: tuple[str, ...] = ()
         self._body_bytes = 0
         """Counted while the body is kept."""
 
@@ -213,10 +217,16 @@ class Exchange:
             standing = gateway.board.standing(health, candidate.channel.concurrency_max)
             if standing == Standing.FULL or (standing == Standing.COOLING and not self._round):
                 self._skipped_wait_s = min(self._skipped_wait_s, gateway.board.wait_s(health))
+                if standing == Standing.COOLING and not health.is_refused:
+                    self._left_over.append((offer, candidate))
                 continue
             self._try(offer, candidate)
             return
-        if self._again and self.attempts < gateway.settings.upstream.attempts_max:
+        if self._left_over and not self.attempts:
+            # Every channel is being left alone for having failed: trying one beats refusing everybody.
+            self._order, self._left_over, self._position, self._round = self._left_over, [], 0, 1
+            self._next_attempt()
+        elif self._again and self.attempts < gateway.settings.upstream.attempts_max:
             self._back_off()
         else:
             self._give_up()
@@ -265,6 +275,13 @@ class Exchange:
         wait_s = min(settings.backoff_s * 2 ** (self._round - 1), settings.backoff_max_s)
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(wait_s * (0.5 + random.random()), self._next_attempt)
+
+    def blames(self, channel_id: str) -> bool:
+        """Whether this failure is the request's first on the channel: only that one counts against it."""
+        if channel_id in self._blamed:
+            return False
+        self._blamed = (*self._blamed, channel_id)
+        return True
 
     def try_fresh(self, attempt: Attempt) -> None:
         """A kept connection had been closed by the provider: nothing was served, so this was no attempt."""
