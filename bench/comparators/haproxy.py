@@ -16,6 +16,7 @@ defaults
   timeout server 1h
   timeout http-keep-alive 1h
   option http-no-delay
+  option abortonclose
 frontend gate
   bind 127.0.0.1:{port} backlog 8192
   default_backend mock
