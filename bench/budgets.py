@@ -32,6 +32,7 @@ def checks(result: Result) -> list[Check]:
         Check(f"CPU per request at {count} connections, times nginx", result.ratio(ours, f"cpu_request_{count}"), 2.5)
         for count in (1, 32)
     ]
+    found.append(Check("CPU per request at 50 per second, times nginx", result.ratio(ours, "cpu_request_calm"), 2.5))
     found += [
         Check(f"CPU per chunk at {rate} chunks/s, times nginx", result.ratio(ours, f"cpu_chunk_{rate}"), 1.5)
         for rate in (1_600, 5_000)

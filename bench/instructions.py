@@ -26,7 +26,7 @@ from bench.modes import JSON_SMALL
 from bench.script import WARM_UP, Script, StandingClock
 
 CHUNKS = 50
-TOLERANCE = 0.03
+TOLERANCE = 0.10
 """A figure may be this much above its budget; below it, nothing is said."""
 OTHER_VERSIONS = 1.25
 """Bytecode differs between versions of Python: on others than BUDGETS_MADE_ON this much more is allowed."""
@@ -94,14 +94,14 @@ def figures(folder: Path) -> Figures:
 
 
 BUDGETS = Figures(
-    request_opcodes=4_221,
-    request_calls=274,
-    stream_opcodes=7_568,
-    stream_calls=599,
+    request_opcodes=4_351,
+    request_calls=281,
+    stream_opcodes=7_683,
+    stream_calls=606,
     chunk_opcodes=178,
     chunk_calls=13,
-    settlement_opcodes=1_722,
-    settlement_calls=113,
+    settlement_opcodes=1_859,
+    settlement_calls=121,
 )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from bench.client import Caller, connect_many
 from bench.prompts import PROMPT_BYTES, Target, request
 from bench.timer import FineTimer
-from bench.windows import Window
+from bench.windows import Meter, Window
 
 WAITING_MAX = 20_000
 DRAIN_TIMEOUT_S = 10.0
@@ -62,6 +62,7 @@ class OpenLoop:
         self._timer = FineTimer(asyncio.get_running_loop())
         gc.collect()
         gc.disable()
+        meter = Meter(self._target)
         self._start_ns = time.monotonic_ns() + LEAD_NS
         self._schedule()
         try:
@@ -72,9 +73,10 @@ class OpenLoop:
         finally:
             gc.enable()
             self._timer.close()
-            for caller in callers:
-                caller.close()
         self._window.elapsed_ns = time.monotonic_ns() - self._start_ns
+        await meter.stop_settled(self._window)
+        for caller in callers:
+            caller.close()
         return self._window
 
     def _schedule(self) -> None:

@@ -10,6 +10,7 @@ from bench.rows import Row
 MAIN = (
     ("cpu_request_1", "CPU/request, 1 conn."),
     ("cpu_request_32", "CPU/request, 32 conn."),
+    ("cpu_request_calm", "CPU/request, 50/s"),
     ("cpu_chunk_1600", "CPU/chunk, 1,600/s"),
     ("cpu_chunk_5000", "CPU/chunk, 5,000/s"),
     ("latency_p50", "added latency p50"),
@@ -20,7 +21,7 @@ MAIN = (
     ("first_answer", "first answer s"),
 )
 """µs where nothing else is said."""
-WITH_RATIO = ("cpu_request_1", "cpu_request_32", "cpu_chunk_1600", "cpu_chunk_5000")
+WITH_RATIO = ("cpu_request_1", "cpu_request_32", "cpu_request_calm", "cpu_chunk_1600", "cpu_chunk_5000")
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from bench.closed import ClosedLoop
 from bench.modes import JSON_SMALL, STREAM_CHUNKS
+from bench.openloop import constant_times, open_loop
 from bench.plan import Plan
 from bench.prompts import Target
 from bench.rows import Row, paired, refused, row
@@ -9,6 +10,9 @@ from bench.streams import chunk_window
 from bench.windows import Refused, Window
 
 CONNECTIONS = (1, 32)
+CALM_PER_S = 50.0
+"""Requests per second that every gateway of the comparison can serve."""
+CALM_CONNECTIONS = 4
 STREAMS = (32, 100)
 """At one chunk every 20 ms: 1,600 and 5,000 chunks per second."""
 FEW_STREAMS = 8
@@ -34,7 +38,24 @@ async def request_rows(target: Target, floor: Target, plan: Plan, direct_rps: fl
         rows.append(_row(target, measure, windows, beside, notes))
         if connections == CONNECTIONS[-1]:
             rows.append(_ceiling(target, windows, direct_rps))
+    rows.append(await _calm_row(target, floor, plan))
     return rows
+
+
+async def _calm_row(target: Target, floor: Target, plan: Plan) -> Row:
+    """Row `cpu_request_calm`: at a rate that is the same for all, so that all find caches equally cold."""
+    targets = [target] if target is floor else [target, floor]
+    windows: list[list[Window]] = [[] for _ in targets]
+    seconds = 2 * plan.window_s
+    try:
+        for _ in range(plan.windows):
+            for one, taken in zip(targets, windows, strict=True):
+                times = constant_times(CALM_PER_S, seconds)
+                window = await open_loop(one, JSON_SMALL, times, seconds=seconds, connections=CALM_CONNECTIONS)
+                taken.append(window.accept())
+    except (Refused, OSError, TimeoutError) as error:
+        return refused(target.name, "cpu_request_calm", "µs", error)
+    return _row(target, "cpu_request_calm", windows[0], windows[-1], _notes(windows[0]))
 
 
 async def direct_ceiling(direct: Target, plan: Plan) -> float:
@@ -67,7 +88,7 @@ def _row(
     target: Target, measure: str, windows: list[Window], beside: list[Window], notes: dict[str, float | str]
 ) -> Row:
     made = row(target.name, measure, "µs", [window.cpu_us_per_unit() for window in windows], notes)
-    if beside is windows:
+    if beside is windows:  # nginx itself
         return made
     return paired(made, [window.cpu_us_per_unit() for window in beside])
 
