@@ -10,9 +10,6 @@ import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Raw
-
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import RequestId
@@ -37,7 +34,7 @@ from dragonfly.gateway.wire.chat import (
 from dragonfly.gateway.wire.media import NO_MEDIA, find_media
 from dragonfly.providers.connection import Connection
 from dragonfly.providers.pool import UpstreamUnreachable
-from dragonfly.providers.requests import request_head
+from dragonfly.providers.requests import finish_head
 
 if TYPE_CHECKING:
     from dragonfly.gateway.gateway import Gateway
@@ -51,8 +48,6 @@ and because fail-over is possible only while nothing has been sent."""
 STALE_MAX = 8
 """Kept connections that may turn out to be closed before one counts as an attempt."""
 NO_CHARGE = Charge(ZERO, ZERO, ZERO, ZERO, ZERO)
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Exchange:
@@ -159,15 +154,15 @@ class Exchange:
         media = self.media = find_media(body)
         gateway = self.gateway
         ask = Ask(
-            key=key,
-            request_id=self.request_id,
-            offers=eligible(self._offers(request), request.preferences),
-            body_bytes=len(body) - media.inline_bytes,
-            output_tokens=request.output_tokens,
-            choices=request.choices,
-            streamed=request.streamed,
-            started_ns=gateway.clock.now_ns(),
-            media_tokens=media.tokens_most,
+            key,
+            self.request_id,
+            eligible(self._offers(request), request.preferences),
+            len(body) - media.inline_bytes,
+            request.output_tokens,
+            request.choices,
+            request.streamed,
+            gateway.clock.now_ns(),
+            media.tokens_most,
         )
         grant = gateway.gate.admit(ask)
         if grant is None:
@@ -258,7 +253,8 @@ class Exchange:
         assert self.request is not None
         assert self.grant is not None
         channel = attempt.candidate.channel
-        fields = forwarded_fields(self.request, Raw(_encode(channel.upstream_model)))
+        prepared = self.gateway.prepared(channel)
+        fields = forwarded_fields(self.request, prepared.model)
         if self.grant.output_tokens_clamp is not None:
             set_output_limit(fields, channel.max_tokens_field, self.grant.output_tokens_clamp)
         for name in channel.drop_fields:
@@ -266,7 +262,8 @@ class Exchange:
         attempt.dialect.prepare(fields, self.request.streamed)
         body = encode_fields(fields)
         attempt.sent(connection)
-        connection.send(attempt, request_head(channel, len(body), self.request.streamed), body)
+        prefix = prepared.streamed_head if self.request.streamed else prepared.whole_head
+        connection.send(attempt, finish_head(prefix, len(body)), body)
 
     def _back_off(self) -> None:
         settings = self.gateway.settings.upstream
@@ -365,7 +362,7 @@ class Exchange:
         """The first bytes of a good answer are about to reach the client: nothing can be tried again, so the
         prompt is let go."""
         assert self.request is not None
-        self.request = self.request._replace(fields={})
+        self.request.fields.clear()
         self._let_body_go()
         self.first_byte_ns = self.gateway.monotonic_ns()
         self.comment_due_s = NEVER
@@ -485,16 +482,16 @@ class Exchange:
         attempt = self.attempt
         now_ns = gateway.monotonic_ns()
         settlement = Settlement(
-            outcome=outcome,
-            candidate=attempt.candidate if attempt is not None else None,
-            usage=usage,
-            charge=charge,
-            answered_model=attempt.offer.model if attempt is not None else grant.ask.offers[0].model,
-            finish_reason=finish_reason,
-            upstream_status=upstream_status,
-            attempts=self.attempts,
-            ttft_us=(self.first_byte_ns - self.started_ns) // 1_000 if self.first_byte_ns else 0,
-            duration_us=(now_ns - self.started_ns) // 1_000,
+            outcome,
+            attempt.candidate if attempt is not None else None,
+            usage,
+            charge,
+            attempt.offer.model if attempt is not None else grant.ask.offers[0].model,
+            finish_reason,
+            upstream_status,
+            self.attempts,
+            (self.first_byte_ns - self.started_ns) // 1_000 if self.first_byte_ns else 0,
+            (now_ns - self.started_ns) // 1_000,
         )
         gateway.outcomes[outcome] += 1
         if durable:

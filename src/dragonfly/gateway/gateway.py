@@ -6,8 +6,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from email.utils import formatdate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import Raw
 
 from dragonfly.admission.grants import KeyPolicy
 from dragonfly.core.clock import Clock
@@ -21,7 +24,9 @@ from dragonfly.gateway.purse import Purse
 from dragonfly.gateway.receiving import Request
 from dragonfly.gateway.refusals import Refusal, error_body, retry_after_s, status_of
 from dragonfly.gateway.server import FastLane
+from dragonfly.providers.channel import Channel
 from dragonfly.providers.pool import Pool
+from dragonfly.providers.requests import head_prefix
 from dragonfly.settings import Settings
 
 SWEEP_S = 0.5
@@ -32,6 +37,15 @@ CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
 JSON_HEAD = b"content-type: application/json\r\n"
 
 Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
+
+
+class Prepared(NamedTuple):
+    """What is the same in every request to one channel."""
+
+    channel: Channel
+    model: Raw
+    whole_head: bytes
+    streamed_head: bytes
 
 
 class Report(Protocol):
@@ -74,6 +88,7 @@ class Gateway:
         self.common_head = b""
         self.monotonic_ns = time.monotonic_ns
         self._routes = [(_pattern(template), reader) for template, reader in readers.items()]
+        self._prepared: dict[str, Prepared] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._refresh_head()
 
@@ -114,6 +129,15 @@ class Gateway:
     def _refresh_head(self) -> None:
         date = formatdate(self.clock.now_ns() / 1e9, usegmt=True).encode()
         self.common_head = b"cache-control: no-store\r\nserver: dragonfly\r\ndate: %b\r\n" % date
+
+    def prepared(self, channel: Channel) -> Prepared:
+        """The parts of requests to `channel`, rendered once; the catalogue bounds how many there are."""
+        known = self._prepared.get(channel.id)
+        if known is None or known.channel is not channel:
+            model = Raw(msgspec.json.encode(channel.upstream_model))
+            known = Prepared(channel, model, head_prefix(channel, False), head_prefix(channel, True))
+            self._prepared[channel.id] = known
+        return known
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run the part of a request that must wait; kept until done."""

@@ -29,9 +29,18 @@ def check_channel(channel: Channel) -> None:
 
 def request_head(channel: Channel, body_bytes: int, streamed: bool) -> bytes:
     """The complete head of a POST with a JSON body of `body_bytes`, the empty line included."""
-    prefix = _prefix(channel.origin, channel.path, channel.credential)
+    return finish_head(head_prefix(channel, streamed), body_bytes)
+
+
+def head_prefix(channel: Channel, streamed: bool) -> bytes:
+    """The part of the head that is the same for every request; callers keep it beside the channel."""
     accept = b"text/event-stream" if streamed else b"application/json"
-    return b"%bAccept: %b\r\nContent-Length: %d\r\n\r\n" % (prefix, accept, body_bytes)
+    return b"%bAccept: %b\r\n" % (_prefix(channel.origin, channel.path, channel.credential), accept)
+
+
+def finish_head(prefix: bytes, body_bytes: int) -> bytes:
+    """The head of one request, from its prefix."""
+    return b"%bContent-Length: %d\r\n\r\n" % (prefix, body_bytes)
 
 
 @functools.lru_cache(maxsize=PREFIXES_MAX)

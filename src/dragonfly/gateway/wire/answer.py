@@ -21,6 +21,7 @@ LONGEST_EMPTY_BYTES = len(b"null")
 OUTPUT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 OUR_PROMPT_DETAILS = frozenset({"cached_tokens", "cache_write_tokens"})
 OUR_COMPLETION_DETAILS = frozenset({"reasoning_tokens"})
+COMMON_DETAILS = (b'{"cached_tokens":', b'{"reasoning_tokens":')
 OUR_USAGE_FIELDS = frozenset(
     {
         "prompt_tokens",
@@ -90,7 +91,7 @@ def usage_object(usage: TokenUsage, charge: Charge, upstream: dict[str, Raw]) ->
     prompt_tokens, completion_tokens, cached, written, reasoning = usage[:5]
     prompt_details = _details(upstream, "prompt_tokens_details", OUR_PROMPT_DETAILS)
     completion_details = _details(upstream, "completion_tokens_details", OUR_COMPLETION_DETAILS)
-    others = b"".join([b',"%b":%b' % (name.encode(), raw) for name, raw in upstream.items() if _is_theirs(name)])
+    others = b"" if OUR_USAGE_FIELDS.issuperset(upstream) else _others(upstream, OUR_USAGE_FIELDS)
     return (
         b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
         b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d%b},'
@@ -111,22 +112,24 @@ def usage_object(usage: TokenUsage, charge: Charge, upstream: dict[str, Raw]) ->
     )
 
 
-def _is_theirs(name: str) -> bool:
-    """A field that we do not write ourselves; a name that would need escapes is left out."""
-    return name not in OUR_USAGE_FIELDS and name.isidentifier() and name.isascii()
-
-
 def _details(upstream: dict[str, Raw], name: str, ours: frozenset[str]) -> bytes:
     """What else stands in the provider's details, as further fields."""
     raw = upstream.get(name)
     if raw is None or memoryview(raw)[0] != OPENING_BRACE:
         return b""
-    fields = _fields.decode(raw)
+    text = bytes(raw)
+    if b"," not in text and text.startswith(COMMON_DETAILS):
+        return b""
+    return _others(_fields.decode(raw), ours)
+
+
+def _others(fields: dict[str, Raw], ours: frozenset[str]) -> bytes:
+    """The fields that we do not write ourselves; a name that would need escapes is left out."""
     return b"".join(
         [
-            b',"%b":%b' % (field.encode(), value)
-            for field, value in fields.items()
-            if field not in ours and field.isidentifier() and field.isascii()
+            b',"%b":%b' % (name.encode(), value)
+            for name, value in fields.items()
+            if name not in ours and name.isidentifier() and name.isascii()
         ]
     )
 

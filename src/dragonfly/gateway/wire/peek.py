@@ -19,6 +19,39 @@ LARGE_BODY_BYTES = 64 * 1024
 SMALL_FIELDS_BYTES_MAX = 256 * 1024
 """All fields together but the long ones: bounds how many fields there can be before they are counted."""
 FIELDS_MAX = 200
+COMMON_NAMES = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "seed",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "presence_penalty",
+        "frequency_penalty",
+        "logprobs",
+        "top_logprobs",
+        "logit_bias",
+        "user",
+        "reasoning_effort",
+        "thinking",
+        "models",
+        "provider",
+        "usage",
+        "metadata",
+        "prompt_cache_key",
+    }
+)
+"""Names as they are documented: a body with only these holds no look-alike of a guarded name."""
 
 
 class _LongFields(msgspec.Struct):
@@ -99,6 +132,8 @@ def _check_long_utf8(body: bytes) -> None:
 
 
 def _refuse_lookalikes(fields: dict[str, Raw], guarded: frozenset[str]) -> None:
+    if COMMON_NAMES.issuperset(fields):
+        return
     for name in fields:
         if name not in guarded and (name.lower() in guarded or name.casefold() in guarded):
             raise Refusal("invalid_parameter", "A field's name is spelled with other letter case. Use lower case.")
@@ -106,9 +141,7 @@ def _refuse_lookalikes(fields: dict[str, Raw], guarded: frozenset[str]) -> None:
 
 def _refuse_duplicates(body: bytes, fields: dict[str, Raw]) -> None:
     """A body that is just as long as its distinct fields written compactly has nothing else in it."""
-    length = 4 * len(fields) + 1
-    for name, value in fields.items():
-        length += len(name) + len(value)
+    length = 4 * len(fields) + 1 + sum(map(len, fields)) + sum(map(len, fields.values()))
     if len(body) != length:
         _walk(body, fields)
 
