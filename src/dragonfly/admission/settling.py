@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from dragonfly.admission.batches import Batch, Settled, build
-from dragonfly.admission.statements import Cursor, Statements
+from dragonfly.admission.statements import Cursor, Rows, Statements
 from dragonfly.core.money import NanoUsd
 from dragonfly.ledger.rules import SHARED_BOOKS, BookKind, payable_book
 
@@ -56,27 +56,23 @@ class Settler:
 
     def _write(self, cursor: Cursor, batch: Batch) -> None:
         self._statements.lock_wallets(cursor, batch.account_ids)
-        run = self._statements.run
-        if run(cursor, "usage", batch.usage) != len(batch.usage):
+        missing = self._missing_books(batch)
+        steps: dict[str, Rows] = {"usage": batch.usage, "books": missing, "groups": batch.groups}
+        steps |= {"entries": batch.entries, "leases": batch.leases, "wallets": batch.wallets}
+        steps |= {"key_spend": batch.key_spend, "usage_days": batch.usage_days}
+        changed = self._statements.write(cursor, steps)
+        if changed["usage"] != len(batch.usage) or changed["leases"] != len(batch.leases):
             raise BatchRefused
-        if batch.groups:
-            self._open_books_for(cursor, batch.providers)
-            run(cursor, "groups", batch.groups)
-            run(cursor, "entries", batch.entries)
-        if run(cursor, "leases", batch.leases) != len(batch.leases):
-            raise BatchRefused
-        paying = run(cursor, "wallets", batch.wallets)
-        assert paying == len(batch.wallets), "who pays has a wallet"
-        run(cursor, "key_spend", batch.key_spend)
-        run(cursor, "usage_days", batch.usage_days)
+        assert changed["wallets"] == len(batch.wallets), "who pays has a wallet"
+        self._open_books.update(book for book, _ in missing)
 
-    def _open_books_for(self, cursor: Cursor, providers: set[str]) -> None:
+    def _missing_books(self, batch: Batch) -> list[tuple[str, str]]:
+        """(id, kind) of books that the entries need and that may not be open yet."""
+        if not batch.groups:
+            return []
         wanted: dict[str, str] = {book: book for book in SHARED_BOOKS}
-        wanted |= {payable_book(provider): BookKind.UPSTREAM_PAYABLE.value for provider in providers}
-        missing = [(book, kind) for book, kind in wanted.items() if book not in self._open_books]
-        if missing:
-            self._statements.run(cursor, "books", missing)
-            self._open_books.update(book for book, _ in missing)
+        wanted |= {payable_book(provider): BookKind.UPSTREAM_PAYABLE.value for provider in batch.providers}
+        return [(book, kind) for book, kind in wanted.items() if book not in self._open_books]
 
 
 def _without_lease(item: Settled, money: dict[str, int]) -> Settled:

@@ -4,7 +4,8 @@ A statement takes all rows of a batch at once. That is not only less work: Pytho
 step of a statement, and on a busy event loop each hand-over back may take milliseconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -22,8 +23,17 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int: ...
+    @property
+    def connection(self) -> "PipelinedConnection": ...
     def execute(self, statement: str, parameters: Sequence[object] = ..., /) -> object: ...
     def fetchall(self) -> list[tuple[Value, ...]]: ...
+
+
+class PipelinedConnection(Protocol):
+    """What psycopg's connections offer beside the common ground."""
+
+    def cursor(self) -> Cursor: ...
+    def pipeline(self) -> AbstractContextManager[object]: ...
 
 
 class _Shape(NamedTuple):
@@ -82,12 +92,16 @@ SHAPES = {
 }
 
 
+Steps = Mapping[str, Rows]
+"""Rows by a name of SHAPES, in the order in which they are written."""
+
+
 class Statements(Protocol):
-    """The same statements for either database. `run` and `find` take a name of SHAPES and LOOKUPS."""
+    """The same statements for either database. `write` says how many rows each step changed."""
 
     def begin(self, cursor: Cursor) -> None: ...
     def lock_wallets(self, cursor: Cursor, account_ids: Sequence[str]) -> None: ...
-    def run(self, cursor: Cursor, name: str, rows: Rows) -> int: ...
+    def write(self, cursor: Cursor, steps: Steps) -> dict[str, int]: ...
     def find(self, cursor: Cursor, name: str, ids: Sequence[str]) -> Rows: ...
 
 
@@ -112,9 +126,11 @@ class SqliteStatements:
     def lock_wallets(self, cursor: Cursor, account_ids: Sequence[str]) -> None:
         """Nothing to do: `begin` locked everything."""
 
-    def run(self, cursor: Cursor, name: str, rows: Rows) -> int:
-        """How many rows the statement changed."""
-        texts = self._texts[name]
+    def write(self, cursor: Cursor, steps: Steps) -> dict[str, int]:
+        """One step after the other."""
+        return {name: self._run(cursor, self._texts[name], rows) for name, rows in steps.items()}
+
+    def _run(self, cursor: Cursor, texts: list[str], rows: Rows) -> int:
         changed = start = 0
         left = len(rows)
         while left:
@@ -147,12 +163,14 @@ class PostgresStatements:
     def begin(self, cursor: Cursor) -> None:
         """Nothing to do: the driver begins with the first statement."""
 
-    def run(self, cursor: Cursor, name: str, rows: Rows) -> int:
-        """How many rows the statement changed."""
-        if not rows:
-            return 0
-        cursor.execute(self._texts[name], [list(column) for column in zip(*rows, strict=True)])
-        return cursor.rowcount
+    def write(self, cursor: Cursor, steps: Steps) -> dict[str, int]:
+        """All steps in one go: they are sent together, and answered together."""
+        connection = cursor.connection
+        cursors = {name: connection.cursor() for name, rows in steps.items() if rows}
+        with connection.pipeline():
+            for name, own in cursors.items():
+                own.execute(self._texts[name], [list(column) for column in zip(*steps[name], strict=True)])
+        return {name: cursors[name].rowcount if name in cursors else 0 for name in steps}
 
     def lock_wallets(self, cursor: Cursor, account_ids: Sequence[str]) -> None:
         """Takes the rows in one order everywhere, so that no two workers wait for each other."""
