@@ -54,10 +54,11 @@ def make_ask(
     choices: int = 1,
     context: int = 200_000,
     output: int = 8_000,
+    media_tokens: int = 0,
 ) -> Ask:
     candidates = tuple(make_candidate(price) for price in prices)
     offer = Offer("acme/x", candidates, context, output)
-    return Ask(POLICY, RequestId("gen-1"), (offer,), body_bytes, output_tokens, choices, True, 1)
+    return Ask(POLICY, RequestId("gen-1"), (offer,), body_bytes, output_tokens, choices, True, 1, media_tokens)
 
 
 asks = st.builds(
@@ -66,6 +67,7 @@ asks = st.builds(
     body_bytes=st.integers(0, 20_000_000),
     output_tokens=st.one_of(st.none(), st.integers(0, 2**40)),
     choices=st.integers(1, 128),
+    media_tokens=st.integers(0, 10**7),
 )
 
 
@@ -80,7 +82,8 @@ def usages(draw: st.DrawFn, prompt_max: int = 400_000, completion_max: int = 400
 @given(asks, st.data())
 def test_a_hold_covers_every_usage_within_the_asked_limits(ask: Ask, data: st.DataObject) -> None:
     offer = ask.offers[0]
-    prompt_max = min(ask.body_bytes // BYTES_PER_TOKEN_MIN + PROMPT_TOKENS_EXTRA, offer.context_tokens_max)
+    counted = ask.body_bytes // BYTES_PER_TOKEN_MIN + PROMPT_TOKENS_EXTRA + ask.media_tokens
+    prompt_max = min(counted, offer.context_tokens_max)
     asked = offer.output_tokens_max if ask.output_tokens is None else ask.output_tokens
     usage = data.draw(usages(prompt_max, min(asked, offer.output_tokens_max) * ask.choices))
     cost = charge(demand(ask).full_nusd, offer.candidates[0], usage, Outcome.COMPLETE)
