@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := src tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format-check lint types layers bench bench-quick fmt clean
+.PHONY: help demo serve test install-node check format-check lint types layers bench bench-quick fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,13 @@ demo: $(VENV)/.installed ## Try it: gateway, simulated provider, account, credit
 serve: $(VENV)/.installed ## Run the gateway from dragonfly.toml and the environment
 	@exec $(BIN)/dragonfly serve
 
-test: $(VENV)/.testable ## Install what the tests need and run them all
+test: $(VENV)/.testable install-node ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest
+
+install-node: ## Install OpenAI's Node SDK for its test, where there is a Node
+	@if command -v npm >/dev/null 2>&1 && ! test -d tests/sdk/node/node_modules/openai; then \
+		npm install --prefix tests/sdk/node --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error >/dev/null \
+		|| echo "  The Node SDK could not be installed; its test will be skipped"; fi
 
 check: format-check lint types layers test ## All that a change must pass; what continuous integration runs
 

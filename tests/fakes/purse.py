@@ -93,6 +93,9 @@ class FakePurse:
         cost = NanoUsd(min(prompt + completion, grant.hold_nusd))
         return Charge(cost, upstream, NanoUsd(upstream - cost), NanoUsd(prompt), NanoUsd(completion))
 
+    def answered(self, candidate: Candidate, upstream_model: str, at_ns: int) -> Candidate | None:
+        return candidate
+
     def settle(self, grant: Grant, settlement: Settlement, on_durable: Callable[[], None] | None = None) -> None:
         assert not grant.settled, "a grant is settled once"
         grant.settled = True

@@ -7,6 +7,7 @@ import pytest
 
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis
+from dragonfly.gateway.relay import EARLY_COMMENTS_MAX, HELD_EVENTS_MAX
 from dragonfly.providers.channel import ChannelTimeouts
 from dragonfly.settings import LimitSettings
 from tests.fakes.upstream import (
@@ -23,7 +24,7 @@ from tests.fakes.upstream import (
     head,
     stream,
 )
-from tests.http.rig import UPSTREAM_SECRET, Rig, chat_body, post
+from tests.http.rig import MODEL, UPSTREAM_SECRET, Rig, channel, chat_body, offer, post
 from tests.http.test_client_leaves import ANSWER, DONE, FIRST, LAST, SECOND, STREAMED, event
 from tests.http.test_heads import WHOLE
 
@@ -320,3 +321,30 @@ async def test_the_tail_is_rendered_with_the_public_model_and_the_provider() -> 
         assert last["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
         assert got.body.startswith(FIRST + SECOND)
         assert LAST not in got.body
+
+
+async def test_a_flat_error_with_status_200_is_read_as_what_it_says() -> None:
+    flat = answer(200, b'{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}')
+    minimax = {"dialect": "minimax"}
+    async with Rig([flat], offers=lambda up: {MODEL: offer(channel(up, "minimax", **minimax))}) as rig:
+        got = await rig.ask()
+        assert (got.status, got.code) == (503, "no_healthy_channel")
+        assert rig.reports[0][1]["kind"] == "no_balance"
+
+
+async def test_more_events_behind_the_end_than_are_held_end_the_answer() -> None:
+    many = [event("", '"stop"'), *[event("x")] * (HELD_EVENTS_MAX + 5), DONE]
+    async with Rig([stream([FIRST, b"".join(many)])]) as rig:
+        got = await rig.ask(STREAMED)
+        assert got.events()[-2]["error"]["code"] == "upstream_error"
+        assert not any(name == "exchange_crashed" for name, _ in rig.reports)
+        assert rig.purse.settlements[0].charge.cost_nusd == 0
+        await rig.at_rest()
+
+
+async def test_a_flood_of_comments_is_dropped_and_stalls_nobody() -> None:
+    flood = b": c\n\n" * 200_000
+    async with Rig([stream([flood, *ANSWER])]) as rig:
+        got = await rig.ask(STREAMED)
+        assert got.body.endswith(b"".join(ANSWER))
+        assert got.body.count(b": c\n\n") <= EARLY_COMMENTS_MAX

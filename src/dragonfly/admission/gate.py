@@ -6,6 +6,7 @@ database (an unknown key, a purse that is short) goes through `key` and `admit_w
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from sqlalchemy import Engine
@@ -164,6 +165,14 @@ class Gate:
     def charge(self, grant: Grant, candidate: Candidate, usage: TokenUsage, outcome: Outcome) -> Charge:
         """What the request costs: pure, by the closed table of outcomes, never above the hold."""
         return charge(grant.hold_nusd, candidate, usage, outcome)
+
+    def answered(self, candidate: Candidate, upstream_model: str, at_ns: int) -> Candidate | None:
+        """The candidate with the price of the model that the provider says has answered, at the instant of the
+        hold; None for a model that the catalogue does not know: the held price stays, and somebody should look."""
+        price, is_known = self._catalog.answered(candidate.channel, upstream_model, at_ns)
+        if price is None:
+            return candidate if is_known else None
+        return replace(candidate, price=price)
 
     def settle(self, grant: Grant, settlement: Settlement, on_durable: Callable[[], None] | None = None) -> None:
         """Ends a grant, once. `on_durable` runs on the event loop when the charge is committed, however long the

@@ -37,6 +37,7 @@ GATEWAY_EVENTS = {
         Event("reader_failed", Level.ERROR, {"kind": str}),
         Event("exchange_crashed", Level.ERROR, {"kind": str}),
         Event("lane_crashed", Level.ERROR, {"kind": str}),
+        Event("model_unknown", Level.WARNING, {"channel": str}),
         Event("channel_failed", Level.WARNING, {"channel": str, "kind": str, "status": int}),
     )
 }

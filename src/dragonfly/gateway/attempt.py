@@ -2,26 +2,31 @@
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
+from msgspec import Raw
+
 from dragonfly.admission.grants import Candidate, Offer
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.dialects import FailureKind, UpstreamFailure, dialect
+from dragonfly.providers.dialects.retry_after import header_s
 from dragonfly.providers.pool import UnreachableKind
 
 if TYPE_CHECKING:
     from dragonfly.gateway.exchange import Exchange
 
+MODEL_BYTES_MAX = 256
 ERROR_BODY_BYTES_MAX = 64 * 1024
 PROMPT_BYTES_PER_TOKEN = 4
 """For estimates only, when a client leaves before the provider has counted."""
 RATE_LIMITED_S = 1.0
 """A channel that says "too many requests" and not for how long is left alone for this long."""
-RETRY_AFTER_MAX_S = 3_600.0
 BUSY_STATUSES = frozenset({429, 498, 503, 529})
 
 
+_text = msgspec.json.Decoder(str)
 Cause: TypeAlias = FailureKind | BrokenKind | UnreachableKind
 
 _CALLERS: dict[Cause, tuple[str, str]] = {
@@ -177,6 +182,24 @@ class Attempt:
         """Prompt and delivered output, estimated."""
         return TokenUsage(self.prompt_tokens_estimated(), 0, basis=Basis.ESTIMATED)
 
+    def answered_as(self, model: Raw | None) -> None:
+        """Bill by the model that the provider says has answered; one that nobody priced keeps the held price."""
+        exchange = self.exchange
+        gateway = exchange.gateway
+        channel = self.candidate.channel
+        if model is None or model == gateway.prepared(channel).model or len(model) > MODEL_BYTES_MAX:
+            return
+        assert exchange.grant is not None
+        try:
+            name = _text.decode(model)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return
+        answered = gateway.gate.answered(self.candidate, name, exchange.grant.ask.started_ns)
+        if answered is None:
+            gateway.report("model_unknown", channel=channel.id)
+        else:
+            self.candidate = answered
+
     def prompt_tokens_estimated(self) -> int:
         """For a provider that has not counted: text by its bytes, images by their number."""
         exchange = self.exchange
@@ -188,7 +211,7 @@ class Attempt:
     def on_response(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self.content_type = headers.get(b"content-type", b"").lower()
-        self._retry_after_s = _seconds(headers.get(b"retry-after"))
+        self._retry_after_s = header_s(headers)
         self.accepted()
 
     def accepted(self) -> None:
@@ -269,14 +292,3 @@ class Attempt:
         if self._counted:
             self._counted = False
             self.exchange.gateway.board.ended(self.health)
-
-
-def _seconds(value: bytes | None) -> float | None:
-    """Retry-After as seconds; dates and nonsense are ignored."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S) if seconds == seconds else None

@@ -204,6 +204,8 @@ class Receiver(HttpToolsProtocol):
         parts.append(body)
         if len(parts) > PARTS_MIN and len(parts) > PARTS_MIN + self.body_bytes // PART_BYTES_MIN:
             self._refuse_in_parser(Refusal("invalid_request", "The body comes in too many too small chunks."))
+        if self.body_bytes > self.limits.body_bytes_max:
+            self._refuse_in_parser(self._body_too_large())
         if self.body_bytes > COUNTED_BODY_BYTES:
             self._count_body(len(body) if self.body_counted else self.body_bytes)
 
@@ -298,8 +300,6 @@ class Receiver(HttpToolsProtocol):
 
     def _count_body(self, length: int) -> None:
         gateway = self.gateway
-        if self.body_bytes > self.limits.body_bytes_max:
-            self._refuse_in_parser(self._body_too_large())
         self.body_counted += length
         gateway.body_bytes_open += length
         if self.is_stranger:

@@ -202,6 +202,9 @@ class StreamAttempt(Attempt):
 
     def _take(self, event: bytes, out: list[bytes]) -> bool:
         """Decide on one event; False: the attempt is over."""
+        if event.startswith(b":") and event.find(b"\n") == len(event) - 2:
+            self._take_comment(event, out)
+            return True
         facts = self.dialect.inspect_event(event)
         if facts.is_comment:
             self._take_comment(event, out)
@@ -225,9 +228,8 @@ class StreamAttempt(Attempt):
             self._done = True
         if self._held is None and not self._is_tail(facts):
             out.append(event)
-        else:
-            self._hold(event, facts)
-        return True
+            return True
+        return self._hold(event, facts)
 
     def _take_comment(self, event: bytes, out: list[bytes]) -> None:
         if not self.exchange.comments_allowed or self._held is not None:
@@ -257,14 +259,16 @@ class StreamAttempt(Attempt):
             return True
         return bool(facts.finish_reason) and len(self._finished) >= self._choices
 
-    def _hold(self, event: bytes, facts: EventFacts) -> None:
+    def _hold(self, event: bytes, facts: EventFacts) -> bool:
+        """False: there are too many, and the attempt is over."""
         if self._held is None:
             self._held = []
         if len(self._held) >= HELD_EVENTS_MAX:
             self._abort_as(Failure(BrokenKind.GARBAGE, self.status))
-            return
+            return False
         self._held.append(event)
         self._held_facts.append(facts)
+        return True
 
     def _event_error(self, error: UpstreamFailure) -> None:
         self._abort_as(Failure(error.kind, error.status or self.status, error.retry_after_s))
@@ -326,6 +330,7 @@ class StreamAttempt(Attempt):
         outcome = Outcome.COMPLETE if self._has_output else Outcome.EMPTY
         if self._finish_reason == "content_filter":
             outcome = Outcome.FILTERED
+        self.answered_as(self._answer_model())
         charge = gateway.gate.charge(exchange.grant, self.candidate, usage, outcome)
         assert exchange.request is not None
         if exchange.request.wants_usage:
@@ -374,6 +379,12 @@ class StreamAttempt(Attempt):
         if not any(facts.done for facts in self._held_facts):
             pieces.append(DONE)
         return b"".join(pieces)
+
+    def _answer_model(self) -> Raw | None:
+        for facts in reversed(self._held_facts):
+            if facts.obj is not None and "model" in facts.obj:
+                return facts.obj["model"]
+        return None
 
     def _answer_id(self) -> Raw | None:
         for facts in reversed(self._held_facts):

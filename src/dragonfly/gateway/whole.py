@@ -1,7 +1,5 @@
 """An answer that is not streamed: collected, its usage read, rendered with the cost, sent when it is paid."""
 
-from msgspec import Raw
-
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
 from dragonfly.gateway.attempt import ERROR_BODY_BYTES_MAX, Attempt, Failure
@@ -10,7 +8,8 @@ from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.dialects import FailureKind
 
 ANSWER_BYTES_PER_TOKEN = 4
-NULL = Raw(b"null")
+SUSPICIOUS = frozenset({"error", "base_resp", "code", "message", "detail"})
+"""Fields in which providers put an error into an answer with status 200."""
 
 
 class WholeAttempt(Attempt):
@@ -36,8 +35,10 @@ class WholeAttempt(Attempt):
         facts = read_answer(body)
         if facts is None:
             self._failed(Failure(BrokenKind.GARBAGE, self.status))
-        elif "error" in facts.fields and facts.fields["error"] != NULL:
-            self._refused()
+            return
+        failure = None if SUSPICIOUS.isdisjoint(facts.fields) else self.dialect.failure_in(facts.fields)
+        if failure is not None:
+            self._failed_as(failure)
         elif not facts.native_finish_reasons:
             self._failed(Failure(FailureKind.OTHER, self.status))
         else:
@@ -63,6 +64,7 @@ class WholeAttempt(Attempt):
         usage = self.dialect.read_usage(facts.fields) or self._counted_usage()
         gateway.board.delivered(self.health, usage.completion_tokens, latency_s)
         outcome = _outcome(finish_reason, facts.has_output)
+        self.answered_as(facts.fields.get("model"))
         charge = gateway.gate.charge(exchange.grant, self.candidate, usage, outcome)
         self.rendered = render_answer(
             facts.fields,

@@ -51,6 +51,7 @@ _options = msgspec.json.Decoder(dict[str, Raw])
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
+SHORT_LIST_BYTES = 64
 OPENING_BRACKET = ord("[")
 
 
@@ -104,7 +105,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
         raise Refusal("invalid_parameter", f"`{name}` is not served here. Use max_tokens and tools.", param=name)
     models = _read_models(fields)
     messages = fields.get("messages")
-    if messages is None or len(messages) < len(b"[{}]") or memoryview(messages)[0] != OPENING_BRACKET:
+    if messages is None or not _is_filled_list(messages):
         raise Refusal("invalid_parameter", "`messages` must be a list with at least one message.", param="messages")
     streamed = "stream" in fields and _read(_flag, fields, "stream", "true or false") is True
     choices = 1
@@ -125,6 +126,12 @@ def read_chat_request(body: bytes) -> ChatRequest:
         choices,
         _read_preferences(fields) if "provider" in fields else NO_PREFERENCES,
     )
+
+
+def _is_filled_list(value: Raw) -> bool:
+    if memoryview(value)[0] != OPENING_BRACKET:
+        return False
+    return len(value) > SHORT_LIST_BYTES or bool(bytes(value)[1:-1].strip())
 
 
 def _read(decoder: "msgspec.json.Decoder[Any]", fields: dict[str, Raw], name: str, expected: str) -> Any:
@@ -151,7 +158,7 @@ def _read_models(fields: dict[str, Raw]) -> tuple[str, ...]:
     first: tuple[str, ...] = ()
     if "model" in fields:
         first = (str(_read(_text, fields, "model", "the text of a model id")),)
-    if "models" not in fields:
+    if fields.get("models", _NULL) == _NULL:
         if not first:
             raise Refusal("invalid_parameter", "`model` is missing. GET /v1/models lists the ids.", param="model")
         return first
@@ -170,7 +177,7 @@ def _wants_usage(fields: dict[str, Raw]) -> bool:
         options = _stream_options(fields)
         if "include_usage" in options and _read(_flag, options, "include_usage", "true or false"):
             return True
-    if "usage" in fields:
+    if fields.get("usage", _NULL) != _NULL:
         wish = _read(_usage_wish, fields, "usage", "an object with `include`")
         assert isinstance(wish, UsageWish)
         return wish.include
