@@ -40,7 +40,7 @@ HAND_OVER_S = 0.004
 """A settlement waits at most this long in the loop for company, and only while the loop is busy."""
 QUIET_TURNS = 2
 """Turns of the event loop without a new settlement after which it counts as idle."""
-COMPANY_S = 0.0015
+COMPANY_S = 0.003
 """After a commit of several settlements the next one waits this long: whoever came alone is not delayed, and where
 many come at once each transaction carries more of them, which costs a third of the processor time."""
 BACKOFF_S = 0.05
