@@ -5,6 +5,7 @@ uvicorn's own ASGI machinery.
 """
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import httptools
@@ -30,6 +31,8 @@ PART_BYTES_MIN = 64
 STRANGERS_SHARE = 4
 """Bodies that come with a key that is not known here yet may fill one part in this many of the bound."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+NO_HEAD: dict[bytes, bytes] = {}
+"""Never written to."""
 NO_REQUEST = "The bytes received are no valid HTTP/1.1 request."
 
 STATUS_LINES: dict[int, bytes] = {
@@ -61,6 +64,8 @@ class Receiver(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.pipeline = None  # type: ignore[assignment]
+        """uvicorn's queue for the control plane; made when the control plane is asked."""
         self.limits = self.gateway.limits
         self.deadline_s = math.inf
         """Monotonic; looked at by the gateway's sweep."""
@@ -71,7 +76,7 @@ class Receiver(HttpToolsProtocol):
         self.read_ended_message = False
         self.around_bytes = 0
         """Received since the last body byte, outside a head: trailers and chunk extensions."""
-        self.head: dict[bytes, bytes] = {}
+        self.head: dict[bytes, bytes] = NO_HEAD
         self.unparsed_body_bytes = 0
         """Of the body behind an Upgrade that is not followed: the parser stops there, the body still comes."""
         self.body_parts: list[bytes] = []
@@ -266,7 +271,11 @@ class Receiver(HttpToolsProtocol):
             self.started_ns,
         )
         self.on_lane = False
+        # A connection may stream for minutes: what belonged to the head is let go.
         self.body_parts = []
+        self.headers = []
+        self.head = NO_HEAD
+        self.url = b""
         self._drop_body()
         self.request_complete(request)
 
@@ -281,6 +290,8 @@ class Receiver(HttpToolsProtocol):
         for name, value in headers:
             if name == b"expect" and value.lower() == b"100-continue":
                 expect = True
+        if not self.pipeline:
+            self.pipeline = deque()
         HttpToolsProtocol.on_message_begin(self)
         self.url = url
         self.headers.extend(headers)

@@ -70,7 +70,7 @@ class StreamAttempt(Attempt):
         self._has_output = False
         self._finish_reason = ""
         self._choices = exchange.request.choices
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         """Choices with a finish reason; a provider may repeat one."""
         self._held: list[bytes] | None = None
         self._held_facts: list[EventFacts] = []
@@ -249,7 +249,7 @@ class StreamAttempt(Attempt):
                 self._event_bytes = length
             self._has_output = True
         if facts.finish_reason:
-            self._finished.update(facts.finished_choices)
+            self._finished |= frozenset(facts.finished_choices)
             if self._finish_reason != "error":
                 self._finish_reason = facts.finish_reason
 

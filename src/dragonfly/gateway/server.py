@@ -12,6 +12,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dragonfly.gateway.flow import LaneFlow
 from dragonfly.gateway.receiving import LINGER_S, STATUS_LINES, Receiver, Request
 from dragonfly.gateway.refusals import Refusal
 
@@ -56,6 +57,7 @@ class FastLane(Receiver):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = LaneFlow(transport)
         gateway = self.gateway
         gateway.lanes.add(self)
         transport.set_write_buffer_limits(high=self.limits.write_high_water_bytes)
