@@ -132,10 +132,16 @@ class Running:
     """A program that has answered correctly."""
 
     target: Target
-    pid: int
+    process: subprocess.Popen[bytes]
+    folder: Path
     first_answer_s: float
     """From its start to its first correct answer."""
     verdict: Verdict
+
+    def ended(self) -> str:
+        """How it has ended, though nobody asked it to; "" while it runs."""
+        status = self.process.poll()
+        return "" if status is None else f"ended by itself with status {status}: {log_tail(self.folder)}"
 
 
 @contextlib.contextmanager
@@ -155,7 +161,7 @@ def mock_upstream(port: int, folder: Path, core: int, *, certificate: Path | Non
         verdict = Verdict.EXACT
         if certificate is None:
             verdict = await_answer(target, process, folder, timeout_s=10.0)
-        yield Running(target, process.pid, time.monotonic() - started_s, verdict)
+        yield Running(target, process, folder, time.monotonic() - started_s, verdict)
     finally:
         stop(process)
 
@@ -178,7 +184,7 @@ def running(name: str, launch: Launch, site: Site) -> Iterator[Running]:
             pid=process.pid,
         )
         verdict = await_answer(target, process, site.folder, timeout_s=launch.ready_timeout_s)
-        yield Running(target, process.pid, time.monotonic() - started_s, verdict)
+        yield Running(target, process, site.folder, time.monotonic() - started_s, verdict)
     finally:
         stop(process)
 

@@ -61,7 +61,7 @@ def bench(plan: Plan, cores: Cores, folder: Path, programs: Path, say: Say) -> I
     """Start the mock, measure the direct path, and hand out what the steps share."""
     with mock_upstream(free_port(), folder / "mock", cores.mock) as upstream:
         direct_rps = uvloop.run(direct_ceiling(upstream.target, plan))
-        shared = Bench(plan, cores, folder, programs, upstream.target, upstream.pid, direct_rps, say)
+        shared = Bench(plan, cores, folder, programs, upstream.target, upstream.process.pid, direct_rps, say)
         shared.take(chunk_rows(upstream.target, upstream.target, plan), on_time=True)
         yield shared
 
@@ -106,9 +106,11 @@ def measure_all(shared: Bench, comparators: tuple[Comparator, ...]) -> None:
                     shared.rows += start_rows(process)
                     _alone(shared, process, nginx)
                     _beside_nginx(shared, process, nginx)
+                    if process.ended():
+                        raise NotRunning(process.ended())
                     shared.rows.append(resident_row(process))
             except NotRunning as error:
-                shared.rows.append(refused(comparator.name, "first_answer", "s", error))
+                shared.rows.append(refused(comparator.name, "running", "", error))
                 shared.say(f"  {error}")
         shared.rows.append(resident_row(nginx))
     if any(one.name == SUBJECT for one in comparators):
