@@ -1,17 +1,26 @@
-"""The work that recurs while a process serves: signs of life, sweeps, idle leases, news about keys."""
+"""The work that recurs while a process serves: signs of life, sweeps, idle leases, news about keys, retention."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from sqlalchemy import Engine
+
 from dragonfly.admission.gate import Gate
 from dragonfly.admission.leases import SMALL_LEASE_IDLE_S
-from dragonfly.infra.database import DatabaseAway
+from dragonfly.core.clock import Clock
+from dragonfly.infra.database import DatabaseAway, DatabaseThreads, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.settings import AdmissionSettings
+from dragonfly.usage.actions import forget_old_usage
 
 WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
+USAGE_FORGOTTEN = Event("usage_forgotten", Level.INFO, {"count": int})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
+
+RETENTION_EVERY_S = 600.0
+RETENTION_PAUSE_S = 0.05
+"""Between two deletions, for those who settle."""
 
 
 class Job(NamedTuple):
@@ -36,6 +45,24 @@ def gate_jobs(gate: Gate, settings: AdmissionSettings, log: EventLog) -> tuple[J
         Job("sweep", settings.heartbeat_s, sweep),
         Job("return_idle", SMALL_LEASE_IDLE_S / 2, gate.return_idle),
     )
+
+
+def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> Job:
+    """Usage rows that are older than 90 days go, a bounded number at a time."""
+
+    def forget_some() -> int:
+        with write(engine) as connection:
+            return forget_old_usage(connection, now_ns=clock.now_ns())
+
+    async def forget() -> None:
+        forgotten = 0
+        while deleted := await threads.run(forget_some):
+            forgotten += deleted
+            await asyncio.sleep(RETENTION_PAUSE_S)
+        if forgotten:
+            log.write(USAGE_FORGOTTEN, count=forgotten)
+
+    return Job("retention", RETENTION_EVERY_S, forget)
 
 
 async def run_jobs(jobs: tuple[Job, ...], log: EventLog) -> None:
