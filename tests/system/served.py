@@ -96,7 +96,9 @@ class Served:
         self.upstream = upstream
         self.running: Running | None = None
         self.port = 0
-        self.account = self.key = ""
+        self.key = ""
+        """Of the customer who is there from the start."""
+        self._accounts: dict[str, str] = {}
         self._clients: list[PatientClient] = []
 
     @property
@@ -121,13 +123,18 @@ class Served:
         account = self.program.run("account", "create", "Alice", *options).output.strip()
         if credit != "0":
             assert self.program.run("credit", "grant", account, credit).code == 0
-        self.account = account
-        return self.new_key(account)
+        return self._key_of(account, "--requests-per-minute", "0")
 
-    def new_key(self, account: str, *options: str) -> str:
-        created = self.program.run("key", "create", account, "--requests-per-minute", "0", *options)
+    def another_key(self, *options: str) -> str:
+        """A further key of the first customer."""
+        return self._key_of(self._accounts[self.key], *options)
+
+    def _key_of(self, account: str, *options: str) -> str:
+        created = self.program.run("key", "create", account, *options)
         assert created.code == 0, created.errors
-        return created.output.strip()
+        key = created.output.strip()
+        self._accounts[key] = account
+        return key
 
     async def connect(self) -> PatientClient:
         client = PatientClient(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**20))
