@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from dragonfly.gateway.server import PIPELINE_MAX
+from dragonfly.gateway.receiving import PIPELINE_MAX
 from dragonfly.settings import LimitSettings
 from tests.fakes.purse import KEY
 from tests.fakes.upstream import answer
@@ -152,6 +152,18 @@ async def test_too_many_pipelined_requests_end_the_connection() -> None:
         assert answers[-1].headers["connection"] == "close"
         assert await client.closed()
         await one.at_rest()
+
+
+async def test_thousands_of_requests_in_one_read_do_not_hold_the_loop() -> None:
+    async with rig() as one:
+        for small in (b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"):
+            client = await one.connect()
+            client.send(small * 5_000)
+            first = await client.receive()
+            assert first.status in (200, 401)
+            assert await client.closed()
+        refused = sum(one.gateway.refused.values())
+        assert refused <= 2 * PIPELINE_MAX + 4
 
 
 async def test_a_client_that_pipelines_and_never_reads_is_not_served_on() -> None:

@@ -196,7 +196,7 @@ class Attempt:
             return
         answered = gateway.gate.answered(self.candidate, name, exchange.grant.ask.started_ns)
         if answered is None:
-            gateway.report("model_unknown", channel=channel.id)
+            gateway.tell_unknown_model(channel)
         else:
             self.candidate = answered
 

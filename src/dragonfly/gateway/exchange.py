@@ -151,7 +151,7 @@ class Exchange:
     def _admit(self, key: KeyPolicy, body: bytes) -> None:
         self.key = key
         request = self.request = read_chat_request(body)
-        media = self.media = find_media(body)
+        media = self.media = find_media(body, request.fields["messages"])
         gateway = self.gateway
         ask = Ask(
             key,

@@ -88,6 +88,7 @@ class Gateway:
         self.common_head = b""
         self.monotonic_ns = time.monotonic_ns
         self._routes = [(_pattern(template), reader) for template, reader in readers.items()]
+        self._told: set[str] = set()
         self._prepared: dict[str, Prepared] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._refresh_head()
@@ -138,6 +139,12 @@ class Gateway:
             known = Prepared(channel, model, head_prefix(channel, False), head_prefix(channel, True))
             self._prepared[channel.id] = known
         return known
+
+    def tell_unknown_model(self, channel: Channel) -> None:
+        """Report once for each channel that it answers as a model that nobody priced."""
+        if channel.id not in self._told:
+            self._told.add(channel.id)
+            self.report("model_unknown", channel=channel.id)
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run the part of a request that must wait; kept until done."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dragonfly.gateway.gateway import Gateway
 
 LANE_PREFIXES = (b"/v1/", b"/api/v1/")
+PIPELINE_MAX = 64
+"""Requests of one connection that may wait, and that are answered in one turn of the event loop."""
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
 COUNTED_BODY_BYTES = 64 * 1024
@@ -74,6 +76,7 @@ class Receiver(HttpToolsProtocol):
         self.head_bytes = 0
         self.read_bytes = 0
         self.read_ended_message = False
+        self.served_in_read = 0
         self.around_bytes = 0
         """Received since the last body byte, outside a head: trailers and chunk extensions."""
         self.head: dict[bytes, bytes] = NO_HEAD
@@ -117,6 +120,7 @@ class Receiver(HttpToolsProtocol):
             return
         self.read_bytes = len(data)
         self.read_ended_message = False
+        self.served_in_read = 0
         self.around_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -284,7 +288,7 @@ class Receiver(HttpToolsProtocol):
         raise refusal
 
     def _start_asgi(self) -> None:
-        if not self.may_start_asgi:
+        if not self.may_start_asgi or len(self.pipeline or ()) >= PIPELINE_MAX:
             self._refuse_in_parser(Refusal("invalid_request", "Mixed pipelining is not served."))
         url, headers, expect = self.url, self.headers, False
         for name, value in headers:

@@ -13,13 +13,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dragonfly.gateway.flow import LaneFlow
-from dragonfly.gateway.receiving import LINGER_S, STATUS_LINES, Receiver, Request
+from dragonfly.gateway.receiving import LINGER_S, PIPELINE_MAX, STATUS_LINES, Receiver, Request
 from dragonfly.gateway.refusals import Refusal
 
 if TYPE_CHECKING:
     from dragonfly.gateway.gateway import Gateway
 
-PIPELINE_MAX = 64
 LAST_PIECE = b"0\r\n\r\n"
 HEAD_METHOD = b"HEAD"
 
@@ -118,14 +117,20 @@ class FastLane(Receiver):
 
     def request_complete(self, request: Request) -> None:
         """Serve it, or let it wait until the answers before it are complete and read."""
-        if (
+        self.served_in_read += 1
+        is_free = (
             self.active is None
+            and not self.waiting
             and not self.flow.write_paused
             and (self.cycle is None or self.cycle.response_complete)
-        ):
+        )
+        if is_free and self.served_in_read <= PIPELINE_MAX:
             self._serve(request)
-        else:
-            self._queue(request)
+            return
+        self._queue(request)
+        if is_free:
+            # One read held many requests that were answered at once: others have a turn before it goes on.
+            self.loop.call_soon(self._serve_next)
 
     def _queue(self, request: Request) -> None:
         """A pipelined request waits until the answers before it are complete; nothing more is read."""
@@ -184,8 +189,12 @@ class FastLane(Receiver):
         """An ASGI answer is complete (uvicorn calls this)."""
         super().on_response_complete()
         self.deadline_s = math.inf
-        if self.waiting and not self.flow.write_paused and not self.transport.is_closing():
+        if self.transport.is_closing() or self.flow.write_paused:
+            return
+        if self.waiting:
             self.loop.call_soon(self._serve_next)
+        elif self.close_after and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
 
     # Writing
 

@@ -3,7 +3,10 @@
 An image by URL is 40 bytes and a thousand tokens; the same image inline is a megabyte and a thousand tokens.
 """
 
+import re
 from typing import NamedTuple
+
+from msgspec import Raw
 
 IMAGE_TOKENS_MOST = 8_000
 """Held for each image. Providers count 85 to 1,600 tokens at common sizes; tiled ones go higher."""
@@ -11,13 +14,30 @@ IMAGE_TOKENS_USUAL = 1_200
 """Charged for each image when a client leaves before the provider has counted."""
 UNBOUNDED_TOKENS = 2**31 - 1
 """Files, sound and film may fill the whole context: admission cuts this to what the model takes."""
-PARTS_READ_MAX = 2_000
 
 _IMAGE = b'"image_url"'
-_UNBOUNDED = (b'"video_url"', b'"input_audio"', b'"file"', b'"input_video"')
-_URL, _INPUT, _FILE = b'_url"', b'"input_', b'"file"'
-"""One of these stands in every mark above: most bodies hold none."""
-_INLINE = b'"data:'
+_UNBOUNDED = (
+    b'"video_url"',
+    b'"audio_url"',
+    b'"input_audio"',
+    b'"input_image"',
+    b'"input_video"',
+    b'"input_file"',
+    b'"file"',
+    b'"file_id"',
+    b'"file_url"',
+    b'"video"',
+    b'"audio"',
+    b'"image"',
+    b'"document"',
+    b"\\u004",
+    b"\\u005",
+    b"\\u006",
+    b"\\u007",
+)
+"""Parts whose tokens nothing bounds, and escapes of ASCII letters, which no client writes and which could hide one.
+A quotation mark inside text is escaped, so that words in a prompt do not match."""
+_inline = re.compile(rb'"url"\s*:\s*"data:[a-z]+/[^",;]{1,60};base64,[A-Za-z0-9+/=]*"')
 
 
 class Media(NamedTuple):
@@ -40,27 +60,16 @@ class Media(NamedTuple):
 NO_MEDIA = Media(0, 0, False)
 
 
-def find_media(body: bytes) -> Media:
-    """Counts at least what is there: a part's type and its field have the same name, so images count double
-    only where both are written."""
-    if _URL not in body and _INPUT not in body and _FILE not in body:
-        return NO_MEDIA
-    is_unbounded = any(mark in body for mark in _UNBOUNDED)
+def find_media(body: bytes, messages: Raw) -> Media:
+    """What stands in the messages; the body is searched first, because most hold nothing of the kind.
+
+    Counts at least what is there: a part's type and its field have the same name, so images count double only
+    where both are written.
+    """
     marks = body.count(_IMAGE)
-    if not marks and not is_unbounded:
+    if not marks and not any(mark in body for mark in _UNBOUNDED):
         return NO_MEDIA
-    return Media((marks + 1) // 2, _inline_bytes(body), is_unbounded)
-
-
-def _inline_bytes(body: bytes) -> int:
-    total = position = 0
-    for _ in range(PARTS_READ_MAX):
-        start = body.find(_INLINE, position)
-        if start < 0:
-            break
-        end = body.find(b'"', start + 1)
-        if end < 0:
-            break
-        total += end - start
-        position = end
-    return total
+    parts = bytes(messages)
+    is_unbounded = any(mark in parts for mark in _UNBOUNDED)
+    inline_bytes = sum(match.end() - match.start() for match in _inline.finditer(parts))
+    return Media((parts.count(_IMAGE) + 1) // 2, inline_bytes, is_unbounded)
