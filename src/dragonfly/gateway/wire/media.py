@@ -37,6 +37,8 @@ _UNBOUNDED = (
 )
 """Parts whose tokens nothing bounds, and escapes of ASCII letters, which no client writes and which could hide one.
 A quotation mark inside text is escaped, so that words in a prompt do not match."""
+_TYPE, _ESCAPE = b'"type"', b"\\u00"
+"""Every part names its type, and so does a tool; most bodies hold neither."""
 _inline = re.compile(rb'"url"\s*:\s*"data:[a-z]+/[^",;]{1,60};base64,[A-Za-z0-9+/=]*"')
 
 
@@ -66,8 +68,9 @@ def find_media(body: bytes, messages: Raw) -> Media:
     Counts at least what is there: a part's type and its field have the same name, so images count double only
     where both are written.
     """
-    marks = body.count(_IMAGE)
-    if not marks and not any(mark in body for mark in _UNBOUNDED):
+    if _TYPE not in body and _ESCAPE not in body:
+        return NO_MEDIA
+    if _IMAGE not in body and not any(mark in body for mark in _UNBOUNDED):
         return NO_MEDIA
     parts = bytes(messages)
     is_unbounded = any(mark in parts for mark in _UNBOUNDED)
