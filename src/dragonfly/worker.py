@@ -18,6 +18,7 @@ WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
 USAGE_FORGOTTEN = Event("usage_forgotten", Level.INFO, {"count": int})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
 
+TURNS_MISSED_MAX = 3
 RETENTION_EVERY_S = 600.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
@@ -29,6 +30,29 @@ class Job(NamedTuple):
     name: str
     every_s: float
     run: Callable[[], Awaitable[None]]
+
+
+class Pulse:
+    """Whether a job keeps succeeding. That of the signs of life proves that the database takes writes, not only
+    reads."""
+
+    def __init__(self, job: Job, clock: Clock) -> None:
+        self._job = job
+        self._clock = clock
+        self._felt_s = clock.monotonic_s()
+
+    @property
+    def job(self) -> Job:
+        """The job, which from now on is watched."""
+        return self._job._replace(run=self._run)
+
+    @property
+    def is_steady(self) -> bool:
+        return self._clock.monotonic_s() - self._felt_s <= TURNS_MISSED_MAX * self._job.every_s
+
+    async def _run(self) -> None:
+        await self._job.run()
+        self._felt_s = self._clock.monotonic_s()
 
 
 def gate_jobs(gate: Gate, settings: AdmissionSettings, log: EventLog) -> tuple[Job, ...]:

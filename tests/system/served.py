@@ -174,6 +174,12 @@ class Served:
                 await asyncio.sleep(0.05)
         return found
 
+    async def until_ready(self, status: int) -> None:
+        """Until /readyz answers with this status."""
+        async with asyncio.timeout(WAIT_S):
+            while (await self.get("/readyz")).status != status:
+                await asyncio.sleep(0.05)
+
     def books_are_right(self) -> bool:
         return self.program.run("ledger", "verify").code == 0
 

@@ -81,7 +81,7 @@ async def test_a_locked_database_refuses_nobody_as_unauthorised_or_poor(program:
     def provider(request: Received) -> Script:
         return held_back(gate) if wish(request) == "held" else well(request)
 
-    async with served(program, provider) as one:
+    async with served(program, provider, more="[admission]\nheartbeat_s = 1\n") as one:
         poor = one.customer("0.4")
         assert (await one.ask()).status == 200
         running = await one.begin(b"first", user="held", stream_options=WITH_USAGE)
@@ -95,6 +95,7 @@ async def test_a_locked_database_refuses_nobody_as_unauthorised_or_poor(program:
             assert int(refused.headers["retry-after"]) >= 1
             assert not warm.done(), "its charge is not durable yet"
             assert reading["used"] == COST
+            await one.until_ready(503)
             other.execute("COMMIT")
         ended = await running.receive()
         assert ended.complete
@@ -102,6 +103,7 @@ async def test_a_locked_database_refuses_nobody_as_unauthorised_or_poor(program:
         assert cost_of(ended) == COST
         assert (await warm).status == 200
         assert (await one.ask(key=poor)).status == 200
+        await one.until_ready(200)
         assert one.books_are_right()
 
 
