@@ -63,6 +63,7 @@ $(BIN)/python:
 	@$(PIP) install --upgrade 'pip>=25.1' || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@$(PIP) install --upgrade 'pip>=25.1'
 	@echo "Installing Dragonfly into $(VENV) …"
 	@$(PIP) install --editable .
 	@touch $@
