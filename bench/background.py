@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 
 from bench.closed import closed_loop
-from bench.modes import JSON_SMALL, STREAM_1000
+from bench.modes import JSON_SMALL, STREAM_LONG
 from bench.prompts import Target
 from bench.streams import whole_streams
 
@@ -20,7 +20,7 @@ END_TIMEOUT_S = 60.0
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to do and for how long. `streams` of STREAM_1000, over and over; or `connections` sending prompts."""
+    """What to do and for how long. `streams` of STREAM_LONG (7 s); or `connections` sending prompts."""
 
     target: Target
     seconds: float
@@ -32,8 +32,7 @@ class Order(msgspec.Struct, frozen=True):
 async def carry_out(order: Order) -> None:
     """Run the load until its time is over; the exit status says whether all answers were right."""
     if order.streams:
-        for _ in range(max(1, round(order.seconds / 2.0))):
-            (await whole_streams(order.target, STREAM_1000, count=order.streams)).accept()
+        (await whole_streams(order.target, STREAM_LONG, count=order.streams)).accept()
         return
     window = await closed_loop(
         order.target,

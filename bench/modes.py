@@ -104,8 +104,9 @@ STREAM_TTFT = "bench-sse-2x1000"
 STREAM_FAST = "bench-sse-64x5000"
 STREAM_PACED = "bench-sse-64x20000"
 STREAM_CHUNKS = "bench-sse-1000x20000"
-STREAM_500 = "bench-sse-30x50000"
-STREAM_1000 = "bench-sse-20x100000"
+STREAM_500 = "bench-sse-40x50000"
+STREAM_1000 = "bench-sse-30x100000"
+STREAM_LONG = "bench-sse-70x100000"
 STREAM_HELD = "bench-sse-2x1800000000"
 STREAM_BULK = "bench-sse-40000x0"
 
@@ -119,6 +120,7 @@ MODELS = (
     STREAM_CHUNKS,
     STREAM_500,
     STREAM_1000,
+    STREAM_LONG,
     STREAM_HELD,
     STREAM_BULK,
 )

@@ -24,8 +24,13 @@ def machine_lines(result: Result) -> list[str]:
         f" {machine['memory_mib']} MiB), Linux {machine['kernel']}, Python {machine['python']},"
         f" uvloop {machine['uvloop']}, httptools {machine['httptools']}, msgspec {machine['msgspec']}."
         f" Other work on the machine took {result.quiet['foreign_cores']} cores meanwhile,"
-        f" the hypervisor {result.quiet['stolen_cores']}."
+        f" the hypervisor {result.quiet['stolen_cores']}.",
+        *(f"\n{what.replace('_', ' ').capitalize()}: {said}." for what, said in _remarks(result)),
     ]
+
+
+def _remarks(result: Result) -> list[tuple[str, str]]:
+    return [(name, result.circumstances[name]) for name in ("state", "taken_later") if name in result.circumstances]
 
 
 def program_lines(result: Result) -> list[str]:
