@@ -77,6 +77,12 @@ def body(text: str) -> bytes:
         ),
         ("a long s in a name", body(',"max_token\u017f":5').replace(b"\\u017f", "ſ".encode()), "invalid_parameter"),
         ("a field that lifts the output", body(',"best_of":5'), "invalid_parameter"),
+        (
+            "a tool of the provider",
+            body(',"tools":[{"type":"builtin_function","function":{"name":"x"}}]'),
+            "invalid_parameter",
+        ),
+        ("tools as text", body(',"tools":"x"'), "invalid_parameter"),
         ("messages as text", b'{"model":"' + MODEL.encode() + b'","messages":"hi"}', "invalid_parameter"),
         ("no model", b"{" + MESSAGES + b"}", "invalid_parameter"),
         ("model as a number", b'{"model":5,' + MESSAGES + b"}", "invalid_parameter"),

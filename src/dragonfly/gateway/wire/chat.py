@@ -51,6 +51,7 @@ _options = msgspec.json.Decoder(dict[str, Raw])
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
+CALLERS_TOOLS = frozenset({"function", "custom"})
 SHORT_LIST_BYTES = 64
 OPENING_BRACKET = ord("[")
 
@@ -79,6 +80,11 @@ class UsageWish(msgspec.Struct):
     include: bool = False
 
 
+class _Tool(msgspec.Struct):
+    type: str = "function"
+
+
+_tools = msgspec.json.Decoder(list[_Tool] | None)
 _preferences = msgspec.json.Decoder(Preferences)
 _usage_wish = msgspec.json.Decoder(UsageWish)
 NO_PREFERENCES = Preferences()
@@ -103,6 +109,8 @@ def read_chat_request(body: bytes) -> ChatRequest:
     if not UNPRICED.isdisjoint(fields):
         name = min(UNPRICED.intersection(fields))
         raise Refusal("invalid_parameter", f"`{name}` is not served here. Use max_tokens and tools.", param=name)
+    if "tools" in fields:
+        _check_tools(fields["tools"])
     models = _read_models(fields)
     messages = fields.get("messages")
     if messages is None or not _is_filled_list(messages):
@@ -126,6 +134,20 @@ def read_chat_request(body: bytes) -> ChatRequest:
         choices,
         _read_preferences(fields) if "provider" in fields else NO_PREFERENCES,
     )
+
+
+def _check_tools(value: Raw) -> None:
+    """Only tools that the caller runs: those that a provider runs are billed by the call, and no price covers them."""
+    try:
+        tools = _tools.decode(value) or []
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise Refusal("invalid_parameter", "`tools` must be a list of tools with a type.", param="tools") from None
+    if any(tool.type not in CALLERS_TOOLS for tool in tools):
+        raise Refusal(
+            "invalid_parameter",
+            "`tools` take the types function and custom; providers' own are not served.",
+            param="tools",
+        )
 
 
 def _is_filled_list(value: Raw) -> bool:

@@ -37,8 +37,8 @@ _UNBOUNDED = (
 )
 """Parts whose tokens nothing bounds, and escapes of ASCII letters, which no client writes and which could hide one.
 A quotation mark inside text is escaped, so that words in a prompt do not match."""
-_TYPE, _ESCAPE = b'"type"', b"\\u00"
-"""Every part names its type, and so does a tool; most bodies hold neither."""
+_TYPE, _URL, _ESCAPE = b'"type"', b'_url"', b"\\u00"
+"""Every part names its type or holds an address, and so does a tool; most bodies hold neither."""
 _inline = re.compile(rb'"url"\s*:\s*"data:[a-z]+/[^",;]{1,60};base64,[A-Za-z0-9+/=]*"')
 
 
@@ -68,7 +68,7 @@ def find_media(body: bytes, messages: Raw) -> Media:
     Counts at least what is there: a part's type and its field have the same name, so images count double only
     where both are written.
     """
-    if _TYPE not in body and _ESCAPE not in body:
+    if _TYPE not in body and _URL not in body and _ESCAPE not in body:
         return NO_MEDIA
     if _IMAGE not in body and not any(mark in body for mark in _UNBOUNDED):
         return NO_MEDIA
