@@ -137,7 +137,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
 
 
 def _check_tools(value: Raw) -> None:
-    """Only tools that the caller runs: those that a provider runs are billed by the call, and no price covers them."""
+    """Only tools that the caller runs: a provider bills its own by the call, and no price covers them."""
     try:
         tools = _tools.decode(value) or []
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
