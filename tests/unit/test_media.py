@@ -26,6 +26,10 @@ def test_images_are_counted_and_their_inline_bytes_taken_off() -> None:
     assert 100_000 <= found.inline_bytes < 100_100
 
 
+def test_images_without_a_type_count_as_much() -> None:
+    assert media([{"image_url": "https://example.com/a.png"}] * 50).images == 50
+
+
 def test_text_that_looks_like_a_data_url_stays_text() -> None:
     parts = [
         {"type": "text", "text": "data:" + "words of text " * 1_000},

@@ -42,7 +42,7 @@ QUIET_TURNS = 2
 """Turns of the event loop without a new settlement after which it counts as idle."""
 COMPANY_S = 0.003
 """After a commit of several settlements the next one waits this long: whoever came alone is not delayed, and where
-many come at once each transaction carries more of them, which costs a third of the processor time."""
+many come at once each transaction carries more of them."""
 BACKOFF_S = 0.05
 BACKOFF_S_MAX = 1.0
 JOBS_WAITING_MAX = 10_000

@@ -113,7 +113,7 @@ class Exchange:
     # Admission
 
     def begin(self, secret: bytes, body: bytes) -> None:
-        """Start; raises the refusals that need no waiting."""
+        """Start. Never raises: whatever goes wrong is answered."""
         self.gateway.exchanges.add(self)
         if len(body) > COUNTED_BODY_BYTES:
             self._body_bytes = len(body)

@@ -102,11 +102,6 @@ class Receiver(HttpToolsProtocol):
         """Something is being answered, or waits for its turn."""
         raise NotImplementedError
 
-    @property
-    def may_start_asgi(self) -> bool:
-        """Nothing of the lane is before a request of the control plane on this connection."""
-        raise NotImplementedError
-
     # Parsing
 
     def data_received(self, data: bytes) -> None:
@@ -288,7 +283,7 @@ class Receiver(HttpToolsProtocol):
         raise refusal
 
     def _start_asgi(self) -> None:
-        if not self.may_start_asgi or len(self.pipeline or ()) >= PIPELINE_MAX:
+        if self.is_answering or len(self.pipeline or ()) >= PIPELINE_MAX:
             self._refuse_in_parser(Refusal("invalid_request", "Mixed pipelining is not served."))
         url, headers, expect = self.url, self.headers, False
         for name, value in headers:

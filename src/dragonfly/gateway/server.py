@@ -48,10 +48,6 @@ class FastLane(Receiver):
     def is_answering(self) -> bool:
         return self.active is not None or bool(self.waiting)
 
-    @property
-    def may_start_asgi(self) -> bool:
-        return self.active is None and not self.waiting
-
     # The connection's life
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -35,7 +35,19 @@ GUARDED = frozenset(
 OUR_FIELD_BYTES_MAX = 16 * 1024
 """Longest value of a field that is decoded here; `messages` is not."""
 UNPRICED = frozenset(
-    {"best_of", "extra_body", "max_new_tokens", "max_output_tokens", "num_predict", "options", "web_search_options"}
+    {
+        "best_of",
+        "enable_search",
+        "extra_body",
+        "max_new_tokens",
+        "max_output_tokens",
+        "num_predict",
+        "options",
+        "plugins",
+        "search_options",
+        "web_search",
+        "web_search_options",
+    }
 )
 """Fields that lift the output above `max_tokens` at some providers, or are billed by the call: no price covers
 them, so they are refused by name instead of passing."""

@@ -39,6 +39,7 @@ _UNBOUNDED = (
 A quotation mark inside text is escaped, so that words in a prompt do not match."""
 _TYPE, _URL, _ESCAPE = b'"type"', b'_url"', b"\\u00"
 """Every part names its type or holds an address, and so does a tool; most bodies hold neither."""
+_image_fields = re.compile(rb'"image_url"\s*:')
 _inline = re.compile(rb'"url"\s*:\s*"data:[a-z]+/[^",;]{1,60};base64,[A-Za-z0-9+/=]*"')
 
 
@@ -65,8 +66,7 @@ NO_MEDIA = Media(0, 0, False)
 def find_media(body: bytes, messages: Raw) -> Media:
     """What stands in the messages; the body is searched first, because most hold nothing of the kind.
 
-    Counts at least what is there: a part's type and its field have the same name, so images count double only
-    where both are written.
+    An image counts by its field, because some servers take parts without a type.
     """
     if _TYPE not in body and _URL not in body and _ESCAPE not in body:
         return NO_MEDIA
@@ -75,4 +75,4 @@ def find_media(body: bytes, messages: Raw) -> Media:
     parts = bytes(messages)
     is_unbounded = any(mark in parts for mark in _UNBOUNDED)
     inline_bytes = sum(match.end() - match.start() for match in _inline.finditer(parts))
-    return Media((parts.count(_IMAGE) + 1) // 2, inline_bytes, is_unbounded)
+    return Media(len(_image_fields.findall(parts)), inline_bytes, is_unbounded)
