@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 import dragonfly.admission.tables
 import dragonfly.keys.tables
+import dragonfly.mail.tables
 import dragonfly.usage.tables  # noqa: F401 - the tables register themselves
 from dragonfly.accounts.tables import accounts
 from dragonfly.infra.changes import CHANGES_PAGE_MAX, changes_since, record_change
