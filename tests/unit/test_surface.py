@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from fastapi.openapi.models import OpenAPI
 
 from dragonfly.api.health import Readiness
-from dragonfly.api.surface import Envelope, build_surface
+from dragonfly.api.surface import build_surface
 from dragonfly.core.ids import IdSource
 
 CANARY = "CANARY8f2e"
@@ -37,8 +37,16 @@ class Surface:
         self.healthy = True
         self.failures: list[BaseException] = []
         self.readiness = Readiness({"database": check or self._check}, self.clock, check_s_max=0.2)
+        self.serve()
+
+    def serve(self, *routers: APIRouter) -> None:
+        """Builds the surface, with further routes."""
         self.app = build_surface(
-            readiness=self.readiness, clock=self.clock, ids=IdSource(), failed=self.failures.append
+            readiness=self.readiness,
+            clock=self.clock,
+            ids=IdSource(),
+            failed=self.failures.append,
+            routers=routers,
         )
 
     async def _check(self) -> bool:
@@ -131,10 +139,7 @@ async def test_a_bug_and_a_wrong_parameter_are_answered_without_their_words(surf
     async def number(number: int) -> int:
         return number
 
-    assert isinstance(surface.app, Envelope)
-    inner = surface.app._inner
-    assert isinstance(inner, FastAPI)
-    inner.include_router(routes)
+    surface.serve(routes)
     answer = await surface.send("GET", "/bug")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert [type(failure) for failure in surface.failures] == [ValueError]

@@ -172,6 +172,6 @@ class DescribedApi(FastAPI):
             described["paths"] = {**PATHS, **described["paths"]}
             components = described.setdefault("components", {})
             components["schemas"] = {**SCHEMAS, **components.get("schemas", {})}
-            components["securitySchemes"] = SECURITY
+            components["securitySchemes"] = {**SECURITY, **components.get("securitySchemes", {})}
         assert self.openapi_schema is not None, "the framework keeps what it made"
         return self.openapi_schema

@@ -71,6 +71,7 @@ class DatabaseAway(DragonflyError):
     """The database cannot be reached, is locked, full or read-only. Our trouble, never the caller's: 503."""
 
     code = "store_unavailable"
+    status = 503
 
     def __init__(self, *, is_uncertain: bool = False) -> None:
         super().__init__(
