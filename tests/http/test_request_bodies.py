@@ -12,6 +12,7 @@ from tests.http.rig import MODEL, UPSTREAM_SECRET, Rig, chat_body, post
 from tests.http.test_heads import WHOLE
 
 MESSAGES = b'"messages":[{"role":"user","content":"Hello"}]'
+PARTS = b'{"model":"' + MODEL.encode() + b'","messages":[{"role":"user","content":[%b]}]}'
 SECRET_WORD = "canary5d1f"
 
 
@@ -77,6 +78,10 @@ def body(text: str) -> bytes:
         ),
         ("a long s in a name", body(',"max_token\u017f":5').replace(b"\\u017f", "ſ".encode()), "invalid_parameter"),
         ("a field that lifts the output", body(',"best_of":5'), "invalid_parameter"),
+        ("an answer with sound", body(',"modalities":["text","audio"]'), "invalid_parameter"),
+        ("a voice", body(',"audio":{"voice":"alloy"}'), "invalid_parameter"),
+        ("a part that nobody prices", PARTS % b'{"type":"image_embeds"}', "invalid_parameter"),
+        ("a budget that is no number", body(',"thinking":{"budget_tokens":"9"}'), "invalid_parameter"),
         (
             "a tool of the provider",
             body(',"tools":[{"type":"builtin_function","function":{"name":"x"}}]'),

@@ -141,6 +141,14 @@ def test_every_outcome_has_its_charge() -> None:
     assert set(CHARGING) == set(Outcome)
 
 
+def test_a_budget_for_thinking_is_held_on_top_of_the_output_limit() -> None:
+    price = PriceVersion("v1", Rates(1, 10**9, 1, 1, 1, 10**9))
+    ask = make_ask(price, output_tokens=10, output=8_000)
+    assert most_nusd(ask._replace(extra_tokens=500), 10) == most_nusd(ask, 510)
+    endless = most_nusd(ask._replace(extra_tokens=10**8), 10)
+    assert endless == price.most_nusd(PROMPT_TOKENS_EXTRA, 10 + 8_000)
+
+
 @pytest.mark.parametrize("choices", [1, 10**9, 2**62])
 def test_absurd_numbers_of_choices_are_bounded(choices: int) -> None:
     price = PriceVersion("v1", Rates(1, 10**12, 1, 1, 1, 10**12), markup=Fraction(11))

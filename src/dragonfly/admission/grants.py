@@ -70,6 +70,8 @@ class Ask(NamedTuple):
     started_ns: int
     media_tokens: int = 0
     """Most prompt tokens of parts that are not text; their bytes are not in `body_bytes`."""
+    extra_tokens: int = 0
+    """Output for each choice that may come on top of `output_tokens`, e.g. a budget for thinking."""
 
 
 @dataclass(slots=True)

@@ -48,6 +48,8 @@ def most_nusd(ask: Ask, output_tokens: int | None) -> int:
         output = offer.output_tokens_max
         if output_tokens is not None and output_tokens < output:
             output = output_tokens
+        if ask.extra_tokens:
+            output += min(offer.output_tokens_max, ask.extra_tokens)
         output *= ask.choices
         if output > TOKENS_MAX:
             output = TOKENS_MAX

@@ -163,6 +163,7 @@ class Exchange:
             request.streamed,
             gateway.clock.now_ns(),
             media.tokens_most,
+            request.extra_tokens,
         )
         grant = gateway.gate.admit(ask)
         if grant is None:

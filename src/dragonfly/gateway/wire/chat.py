@@ -37,20 +37,30 @@ OUR_FIELD_BYTES_MAX = 16 * 1024
 UNPRICED = frozenset(
     {
         "best_of",
+        "chat_template",
+        "enable_code_interpreter",
         "enable_search",
         "extra_body",
         "max_new_tokens",
         "max_output_tokens",
+        "mcp_servers",
+        "mm_processor_kwargs",
         "num_predict",
         "options",
         "plugins",
         "search_options",
+        "search_parameters",
+        "speed",
+        "vl_high_resolution_images",
         "web_search",
         "web_search_options",
     }
 )
-"""Fields that lift the output above `max_tokens` at some providers, or are billed by the call: no price covers
-them, so they are refused by name instead of passing."""
+"""Fields that lift the output above `max_tokens` or the prompt above its bytes at some providers, or are billed by
+the call: no price covers them, so they are refused by name instead of passing."""
+BUDGETS = frozenset({"thinking", "reasoning", "thinking_budget", "enable_thinking", "prediction"})
+"""Fields that let some providers bill output beyond `max_tokens`; what they add is held too."""
+PREDICTION_BYTES_PER_TOKEN = 2
 OURS = ("models", "provider", "usage")
 
 _text = msgspec.json.Decoder(str)
@@ -65,7 +75,7 @@ _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
 CALLERS_TOOLS = frozenset({"function", "custom"})
 SHORT_LIST_BYTES = 64
-OPENING_BRACKET = ord("[")
+OPENING_BRACKET, OPENING_BRACE = ord("["), ord("{")
 
 
 class MaxPrice(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,7 +106,13 @@ class _Tool(msgspec.Struct):
     type: str = "function"
 
 
+class _Thinking(msgspec.Struct):
+    budget_tokens: int | None = None
+    max_tokens: int | None = None
+
+
 _tools = msgspec.json.Decoder(list[_Tool] | None)
+_thinking = msgspec.json.Decoder(_Thinking | None)
 _preferences = msgspec.json.Decoder(Preferences)
 _usage_wish = msgspec.json.Decoder(UsageWish)
 NO_PREFERENCES = Preferences()
@@ -113,6 +129,8 @@ class ChatRequest(NamedTuple):
     output_tokens: int | None
     choices: int
     preferences: Preferences
+    extra_tokens: int
+    """Output that may come on top of `output_tokens`: a budget for thinking, a prediction that is rejected."""
 
 
 def read_chat_request(body: bytes) -> ChatRequest:
@@ -123,6 +141,8 @@ def read_chat_request(body: bytes) -> ChatRequest:
         raise Refusal("invalid_parameter", f"`{name}` is not served here. Use max_tokens and tools.", param=name)
     if "tools" in fields:
         _check_tools(fields["tools"])
+    if "modalities" in fields or "audio" in fields:
+        _check_modalities(fields)
     models = _read_models(fields)
     messages = fields.get("messages")
     if messages is None or not _is_filled_list(messages):
@@ -145,7 +165,35 @@ def read_chat_request(body: bytes) -> ChatRequest:
         output_tokens,
         choices,
         _read_preferences(fields) if "provider" in fields else NO_PREFERENCES,
+        0 if BUDGETS.isdisjoint(fields) else _extra_tokens(fields),
     )
+
+
+def _extra_tokens(fields: dict[str, Raw]) -> int:
+    """The most that these fields add; whether a provider counts it inside of `max_tokens` differs, so it is held."""
+    extra = 0
+    for name in ("thinking", "reasoning"):
+        if name in fields and memoryview(fields[name])[0] == OPENING_BRACE:
+            budget = _read(_thinking, fields, name, "an object with whole numbers")
+            assert isinstance(budget, _Thinking)
+            extra += max(0, budget.budget_tokens or 0, budget.max_tokens or 0)
+    if "thinking_budget" in fields:
+        extra += max(0, _read(_count, fields, "thinking_budget", "a whole number") or 0)
+    elif fields.get("enable_thinking", _NULL) == _TRUE:
+        extra += OUTPUT_TOKENS_MAX
+    if "prediction" in fields:
+        extra += len(fields["prediction"]) // PREDICTION_BYTES_PER_TOKEN
+    return min(extra, OUTPUT_TOKENS_MAX)
+
+
+def _check_modalities(fields: dict[str, Raw]) -> None:
+    """Answers are text: sound and images have prices of their own, which no catalogue here knows."""
+    if fields.get("audio", _NULL) != _NULL:
+        raise Refusal("invalid_parameter", "`audio` is not served here: answers are text.", param="audio")
+    if fields.get("modalities", _NULL) != _NULL:
+        wanted = _read(_texts, fields, "modalities", 'the list ["text"]')
+        if any(kind != "text" for kind in wanted):
+            raise Refusal("invalid_parameter", "`modalities` may only be text.", param="modalities")
 
 
 def _check_tools(value: Raw) -> None:
