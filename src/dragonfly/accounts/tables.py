@@ -13,4 +13,16 @@ accounts = Table(
     Column("verified_at_ns", BIG),
     Column("created_at_ns", BIG, nullable=False),
     sqlite_strict=True,
+    info={
+        "purpose": "Who holds a wallet and owns keys",
+        "category": "account",
+        "lifetime": "account",
+        "columns": {
+            "id": "Names the account everywhere else",
+            "name": "What the holder wants to be called",
+            "email": "Where the holder is reached",
+            "verified_at_ns": "When the address was proven",
+            "created_at_ns": "When the account was opened",
+        },
+    },
 )

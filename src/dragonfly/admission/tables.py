@@ -14,6 +14,17 @@ workers = Table(
     CheckConstraint("is_dead IN (0, 1)", name="is_dead"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "Processes that serve, and whether they live",
+        "category": "operation",
+        "lifetime": "while the process lives",
+        "columns": {
+            "id": "Names the process",
+            "beats": "Its signs of life",
+            "is_dead": "Whether others gave it up",
+            "beat_at_ns": "Its last sign of life",
+        },
+    },
 )
 """`beats` only grows while its worker lives. Others compare it with their own monotonic clock, never with wall
 time, so nodes whose clocks differ agree. `beat_at_ns` is for people."""
@@ -31,5 +42,17 @@ leases = Table(
     Index("ix_leases_account_id", "account_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "Money that a process may spend of a wallet without asking again",
+        "category": "payment",
+        "lifetime": "while the process lives",
+        "columns": {
+            "id": "Names the lease",
+            "worker_id": "Which process",
+            "account_id": "Whose wallet",
+            "key_id": "Whose limit it counts against",
+            "amount_nusd": "How much is left",
+        },
+    },
 )
 """What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit."""

@@ -22,6 +22,15 @@ change_counter = Table(
     Column("revision", BIG, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
     sqlite_strict=True,
+    info={
+        "purpose": "Counts changes, so that every process notices them",
+        "category": "operation",
+        "lifetime": "installation",
+        "columns": {
+            "id": "There is one row",
+            "revision": "Number of the last change",
+        },
+    },
 )
 
 changes = Table(
@@ -30,6 +39,15 @@ changes = Table(
     Column("revision", BIG, primary_key=True, autoincrement=False),
     Column("subject", Text, nullable=False),
     sqlite_strict=True,
+    info={
+        "purpose": "Which account or key changed, so that every process forgets what it remembers of it",
+        "category": "account",
+        "lifetime": "the last 10,000 changes",
+        "columns": {
+            "revision": "Number of the change",
+            "subject": "Id of the account or key",
+        },
+    },
 )
 
 

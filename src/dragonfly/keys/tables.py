@@ -27,6 +27,27 @@ keys = Table(
     CheckConstraint("spend_limit_nusd >= 0", name="spend_limit"),
     Index("ix_keys_account_id", "account_id", "id"),
     sqlite_strict=True,
+    info={
+        "purpose": "API keys, what each may do, and a keyed digest to recognise it",
+        "category": "account",
+        "lifetime": "account",
+        "columns": {
+            "id": "The public part of the key",
+            "account_id": "Whose key it is",
+            "digest": "Keyed hash of the key; the key itself is not kept",
+            "pepper_version": "Which secret the hash was made with",
+            "hint": "How the key is shown: its id and checksum",
+            "name": "What its owner calls it",
+            "key_group": "Keys that share a limit",
+            "requests_per_minute": "Its own limit of rate",
+            "concurrency_max": "Its own limit of open requests",
+            "spend_limit_nusd": "Its own limit of spending",
+            "models": "Which models it may call",
+            "expires_at_ns": "When it ends",
+            "revoked_at_ns": "When it was revoked",
+            "created_at_ns": "When it was made",
+        },
+    },
 )
 """NULL in a limit means the installation's default, NULL in `models` all models; `models` is a JSON list."""
 
@@ -40,5 +61,15 @@ key_spend = Table(
     CheckConstraint("leased_nusd >= 0", name="leased"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "What each key has spent, for its limit",
+        "category": "usage",
+        "lifetime": "account",
+        "columns": {
+            "key_id": "Which key",
+            "spent_nusd": "Spent since its creation",
+            "leased_nusd": "Leased to running processes",
+        },
+    },
 )
 """Counters of each key since its creation. Only keys with a spending limit lease."""

@@ -16,6 +16,16 @@ books = Table(
     Column("account_id", Text, ForeignKey("accounts.id")),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "The accounts of the double entry",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "id": "Names the book",
+            "kind": "What it stands for",
+            "account_id": "Whose book it is; a random id that erasure leaves without a person",
+        },
+    },
 )
 
 entry_groups = Table(
@@ -34,6 +44,17 @@ entry_groups = Table(
     ),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "Bookings that belong together and sum to zero",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "id": "The write that made it, so that it happens once",
+            "kind": "What it books",
+            "account_id": "Whose wallet; a random id that erasure leaves without a person",
+            "created_at_ns": "When it was booked",
+        },
+    },
 )
 """The id is the idempotency key of the write: the same write again meets its own row."""
 
@@ -46,6 +67,16 @@ entries = Table(
     CheckConstraint("amount_nusd <> 0", name="amount"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "Amounts added to books and taken from them",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "group_id": "Which booking",
+            "book_id": "Which book",
+            "amount_nusd": "How much",
+        },
+    },
 )
 
 wallets = Table(
@@ -59,5 +90,16 @@ wallets = Table(
     CheckConstraint("charged_nusd >= 0", name="charged"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    info={
+        "purpose": "What an account can spend, proven by the entries",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "account_id": "Whose wallet",
+            "balance_nusd": "What it holds",
+            "leased_nusd": "What running processes have leased of it",
+            "charged_nusd": "Sum of all charges",
+        },
+    },
 )
 """`balance_nusd` includes what workers have leased; `charged_nusd` is the sum of all charges ever."""

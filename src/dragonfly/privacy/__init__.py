@@ -1,0 +1,1 @@
+"""What is kept about people, for how long and why; and the proofs that nothing else is."""
