@@ -5,8 +5,8 @@ Tables carry theirs in `info`, beside their columns:
     info={"purpose": …, "category": "usage", "lifetime": "90 days", "since": "created_at_ns",
           "columns": {"model": "Which model was asked for", …}}
 
-A column may say its purpose in its own `info` instead, and there also another category, lifetime or basis than its
-table's. `since` names the column that a lifetime of days counts from: retention deletes by it. A lifetime is
+A column may say its purpose in its own `info` or in `purposes` instead, and in its own `info` also another category,
+lifetime or basis than its table's. `since` names the column that a lifetime of days counts from: retention deletes by it. A lifetime is
 "N days", "account" (until the account is erased), "books" (with the ledger; erasure leaves a random id without a
 person), "installation" (no data of people), or a short phrase.
 """
@@ -22,10 +22,11 @@ from sqlalchemy import Column, Table
 
 import dragonfly
 from dragonfly.infra.database import SCHEMA
+from dragonfly.privacy.purposes import COLUMNS, COMMON, SINCE
 
 ACCOUNT = "account"
 BOOKS = "books"
-_DAYS = re.compile(r"([0-9]{1,4}) days")
+_DAYS = re.compile(r"([0-9]{1,4}) days\b")
 
 
 class Category(enum.Enum):
@@ -74,7 +75,7 @@ class TableEntry:
     @property
     def lifetime_days(self) -> int | None:
         """Days after which retention deletes a row; None when something else ends it."""
-        counted = _DAYS.fullmatch(self.entry.lifetime)
+        counted = _DAYS.match(self.entry.lifetime)
         return int(counted[1]) if counted and self.since else None
 
 
@@ -94,14 +95,14 @@ def described_tables() -> tuple[TableEntry, ...]:
 def describe_table(table: Table) -> TableEntry:
     """What one table says about itself."""
     entry = _entry(table.name, table.info, {})
-    purposes = table.info.get("columns", {})
-    unknown = set(purposes) - set(table.columns.keys())
+    here = {**table.info.get("columns", {}), **COLUMNS.get(table.name, {})}
+    unknown = set(here) - set(table.columns.keys())
     if unknown:
         raise InventoryIncomplete(
             f"{table.name}: info names columns that are not there: {', '.join(sorted(unknown))}."
         )
-    columns = tuple(_column(column, purposes, table) for column in table.columns)
-    since = str(table.info.get("since", ""))
+    columns = tuple(_column(column, {**COMMON, **here}, table) for column in table.columns)
+    since = str(table.info.get("since", SINCE.get(table.name, "")))
     if since and since not in table.columns:
         raise InventoryIncomplete(f"{table.name}: since names {since}, which is no column.")
     return TableEntry(entry, columns, since)
