@@ -6,9 +6,9 @@ Tables carry theirs in `info`, beside their columns:
           "columns": {"model": "Which model was asked for", …}}
 
 A column may say its purpose in its own `info` or in `purposes` instead, and in its own `info` also another category,
-lifetime or basis than its table's. `since` names the column that a lifetime of days counts from: retention deletes by it. A lifetime is
-"N days", "account" (until the account is erased), "books" (with the ledger; erasure leaves a random id without a
-person), "installation" (no data of people), or a short phrase.
+lifetime or basis than its table's. `since` names the column that a lifetime of days counts from: retention deletes
+by it. A lifetime is "N days", "account" (until the account is erased), "books" (with the ledger; erasure leaves a
+random id without a person), "installation" (no data of people), or a short phrase.
 """
 
 import enum
