@@ -44,6 +44,8 @@ class ServerSettings(Section):
     backlog: int = Field(2_048, ge=16, le=65_535)
     public_url: str = Field("", description="Where customers reach this gateway, e.g. https://api.example.com")
     allowed_hosts: tuple[str, ...] = Field((), description="Accepted Host values; empty: any valid one")
+    proxies: tuple[str, ...] = Field((), description="Networks of own proxies; their X-Forwarded-For is believed")
+    cdn: tuple[str, ...] = Field((), description="Networks of a CDN; its CF-Connecting-IP is believed")
     shutdown_s: PositiveSeconds = Field(30.0, description="How long running answers may finish on SIGTERM")
 
 

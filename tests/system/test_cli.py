@@ -135,13 +135,15 @@ def test_wrong_settings_and_tables_are_told_together(program: Program) -> None:
 
 def test_settings_that_contradict_each_other_are_told(program: Program) -> None:
     (program.folder / "dragonfly.toml").write_text(
-        "[server]\nworkers = 4\n[limits]\nbody_bytes_max = 50_000_000\nbody_bytes_open_max = 2_000_000\n"
+        '[server]\nworkers = 4\nproxies = ["10.0.0.1/8"]\n'
+        "[limits]\nbody_bytes_max = 50_000_000\nbody_bytes_open_max = 2_000_000\n"
         "[admission]\nheartbeat_s = 10.0\nrefresh_s = 5.0\n"
     )
     ended = program.run("models", DRAGONFLY_KEY_PEPPER="short")
     assert ended.code == 3
     assert [line.split(":")[0] for line in ended.errors.splitlines()] == [
         "server.workers",
+        "server.proxies",
         "key_pepper",
         "limits.body_bytes_open_max",
         "admission.heartbeat_dead_s",

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from dragonfly.catalog.build import build_catalog
 from dragonfly.catalog.catalog import Catalog
 from dragonfly.catalog.errors import CatalogInvalid
+from dragonfly.core.addresses import parse_networks
 from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.database import open_engine
 from dragonfly.keys.rules import PEPPER_BYTES_MIN, Peppers
@@ -66,6 +67,11 @@ def _contradictions(settings: Settings) -> list[str]:
     problems = []
     if settings.server.workers > 1:
         problems.append("server.workers: this version serves with one worker; leave it at 1.")
+    for name, networks in (("proxies", settings.server.proxies), ("cdn", settings.server.cdn)):
+        try:
+            parse_networks(networks)
+        except ValueError:
+            problems.append(f"server.{name}: needs addresses or networks such as 10.0.0.0/8.")
     pepper = settings.key_pepper.get_secret_value()
     if pepper and len(pepper.encode()) < PEPPER_BYTES_MIN:
         problems.append(f"key_pepper: needs {PEPPER_BYTES_MIN} bytes or more.")
