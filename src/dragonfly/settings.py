@@ -105,6 +105,14 @@ class CatalogSettings(Section):
     builtin: bool = Field(True, description="Offer the built-in catalogue for every provider with a key")
 
 
+class PrivacySettings(Section):
+    """What proves that nothing is kept."""
+
+    lockdown: Literal["required", "available", "off"] = Field(
+        "available", description="No cores, no writes outside data_dir, no programs; required: else do not start"
+    )
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -120,6 +128,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     catalog: CatalogSettings = CatalogSettings()
+    privacy: PrivacySettings = PrivacySettings()
     catalog_tables: dict[str, object] = Field(
         default_factory=dict, description="[providers.*], [[models]], [[calendars]]"
     )

@@ -18,6 +18,7 @@ from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.surface import build_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, peppers_of, set_up_store
+from dragonfly.app.walls import close_walls
 from dragonfly.catalog.catalog import Catalog
 from dragonfly.core.clock import Clock, SystemClock
 from dragonfly.core.ids import IdSource
@@ -66,6 +67,7 @@ def serve_forever(configured: Configured) -> None:
     with bind(settings.server.host, settings.server.port) as bound:
         engine = set_up_store(settings)
         log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
+        close_walls(configured, log)
         run(configured, engine, bound, log, clock)
 
 

@@ -26,6 +26,7 @@ OPERATORS_WORDS = {
 EXIT_CODES = {
     "settings_invalid": SETTINGS,
     "catalog_invalid": SETTINGS,
+    "lockdown_unavailable": SETTINGS,
     "store_unavailable": UNAVAILABLE,
     "schema_outdated": UNAVAILABLE,
 }
