@@ -8,8 +8,9 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.gate import Gate
 from dragonfly.admission.leases import SMALL_LEASE_IDLE_S
+from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
-from dragonfly.infra.database import DatabaseAway, DatabaseThreads, write
+from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.settings import AdmissionSettings
 from dragonfly.usage.actions import forget_old_usage
@@ -19,6 +20,7 @@ USAGE_FORGOTTEN = Event("usage_forgotten", Level.INFO, {"count": int})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
 
 TURNS_MISSED_MAX = 3
+PAUSES_EVERY_S = 0.5
 RETENTION_EVERY_S = 600.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
@@ -69,6 +71,19 @@ def gate_jobs(gate: Gate, settings: AdmissionSettings, log: EventLog) -> tuple[J
         Job("sweep", settings.heartbeat_s, sweep),
         Job("return_idle", SMALL_LEASE_IDLE_S / 2, gate.return_idle),
     )
+
+
+def pause_job(gate: Gate, engine: Engine, threads: DatabaseThreads) -> Job:
+    """Learns within a second which channels operators took out of service; the table is tiny."""
+
+    def read_paused() -> frozenset[str]:
+        with read(engine) as connection:
+            return paused_channels(connection)
+
+    async def look() -> None:
+        gate.pause_channels(await threads.run(read_paused))
+
+    return Job("pauses", PAUSES_EVERY_S, look)
 
 
 def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> Job:

@@ -13,8 +13,11 @@ from sqlalchemy import Engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 import dragonfly.admission.tables
+import dragonfly.catalog.tables
+import dragonfly.infra.repeats
 import dragonfly.keys.tables
 import dragonfly.mail.tables
+import dragonfly.operations.tables
 import dragonfly.usage.tables  # noqa: F401 - the tables register themselves
 from dragonfly.accounts.tables import accounts
 from dragonfly.infra.changes import CHANGES_PAGE_MAX, changes_since, record_change

@@ -129,6 +129,10 @@ class Served:
         """A further key of the first customer."""
         return self._key_of(self._accounts[self.key], *options)
 
+    def account_of(self, key: str) -> str:
+        """The account that a key of ours belongs to."""
+        return self._accounts[key]
+
     def _key_of(self, account: str, *options: str) -> str:
         created = self.program.run("key", "create", account, *options)
         assert created.code == 0, created.errors

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from dragonfly.api.generation import GenerationNotFound
+from dragonfly.gateway.refusals import SHAPES
 from tests.fakes.upstream import Received, Script, Stall, answer
 from tests.http.rig import Answer, post
 from tests.system.program import Program
@@ -14,8 +16,11 @@ from tests.system.served import MODEL, Served, chat, served, well
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/use/errors.md"
 DOCUMENTED = {
-    code: int(status) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", DOCUMENT.read_text(), re.MULTILINE)
+    code: int(status)
+    for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", DOCUMENT.read_text(), re.MULTILINE)
+    if code in SHAPES or code == GenerationNotFound.code
 }
+"""The errors of the data plane."""
 UNPRICED = "acme/old"
 CONNECTIONS_MAX = 12
 SETTINGS = f"""\
@@ -85,6 +90,13 @@ async def unverified(one: Served) -> Answer:
     return await one.ask(key=one.customer("1", "--unverified"))
 
 
+async def frozen(one: Served) -> Answer:
+    key = one.customer("1")
+    found = one.program.run("account", "freeze", one.account_of(key), "--reason", "a stolen card")
+    assert found.code == 0, found.errors
+    return await one.ask(key=key)
+
+
 async def poor(one: Served) -> Answer:
     return await one.ask(key=one.customer("0"))
 
@@ -139,6 +151,8 @@ PROVOKED: dict[str, Provoke] = {
     "missing_api_key": bare("GET /v1/key?key=CANARY4e1b HTTP/1.1\r\nHost: localhost"),
     "insufficient_balance": poor,
     "account_unverified": unverified,
+    "account_frozen": frozen,
+    "privacy_restricted": asking(provider={"zdr": True}),
     "model_not_allowed": other_model_only,
     "model_not_found": asking(model="CANARY4e1b/x"),
     "model_unpriced": asking(model=UNPRICED),

@@ -22,6 +22,7 @@ class AccountInvalid(DragonflyError):
 
 class AccountNotFound(DragonflyError):
     code = "account_not_found"
+    status = 404
 
     def __init__(self) -> None:
         super().__init__("There is no such account. Copy the whole id (acc-…).")
@@ -57,3 +58,11 @@ def verify_account(connection: Connection, account_id: AccountId, *, now_ns: int
     wanted = update(accounts).where(accounts.c.id == account_id, accounts.c.verified_at_ns.is_(None))
     if connection.execute(wanted.values(verified_at_ns=now_ns)).rowcount:
         record_change(connection, f"account/{account_id}")
+
+
+def freeze_account(connection: Connection, account_id: AccountId, *, is_frozen: bool, now_ns: int) -> None:
+    """Stops the account's keys within a second, or lets them work again. AccountNotFound."""
+    wanted = update(accounts).where(accounts.c.id == account_id)
+    if not connection.execute(wanted.values(frozen_at_ns=now_ns if is_frozen else None)).rowcount:
+        raise AccountNotFound
+    record_change(connection, f"account/{account_id}")

@@ -18,6 +18,7 @@ class Account(NamedTuple):
     email: str | None
     verified_at_ns: int | None
     created_at_ns: int
+    frozen_at_ns: int | None
 
 
 def account_by_id(connection: Connection, account_id: AccountId) -> Account | None:

@@ -12,6 +12,7 @@ accounts = Table(
     Column("email", Text),
     Column("verified_at_ns", BIG),
     Column("created_at_ns", BIG, nullable=False),
+    Column("frozen_at_ns", BIG),
     sqlite_strict=True,
     info={
         "purpose": "Who holds a wallet and owns keys",
@@ -23,6 +24,7 @@ accounts = Table(
             "email": "Where the holder is reached",
             "verified_at_ns": "When the address was proven",
             "created_at_ns": "When the account was opened",
+            "frozen_at_ns": "When an operator stopped it",
         },
     },
 )

@@ -22,6 +22,13 @@ class AccountUnverified(DragonflyError):
         super().__init__("Verify the account's email address first: open the link in the verification mail.")
 
 
+class AccountFrozen(DragonflyError):
+    code = "account_frozen"
+
+    def __init__(self) -> None:
+        super().__init__("This account is frozen. Write to support from the account's email address.")
+
+
 class ModelNotFound(DragonflyError):
     code = "model_not_found"
 
@@ -36,6 +43,16 @@ class ModelUnpriced(DragonflyError):
         super().__init__(
             "This model has no price at the moment, so it is not served. Choose another from GET /v1/models."
         )
+
+
+class ModelOutOfService(DragonflyError):
+    """503: an operator took every channel of the model out of service."""
+
+    code = "no_healthy_channel"
+
+    def __init__(self) -> None:
+        super().__init__("Every channel of this model is out of service. Retry later, or name fallbacks in `models`.")
+        self.retry_after_s = 60.0
 
 
 class ModelNotAllowed(DragonflyError):

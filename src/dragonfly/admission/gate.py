@@ -13,9 +13,11 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.batches import Settled
 from dragonfly.admission.errors import (
+    AccountFrozen,
     AccountUnverified,
     ModelNotAllowed,
     ModelNotFound,
+    ModelOutOfService,
     ModelUnpriced,
     StoreUnavailable,
 )
@@ -80,6 +82,7 @@ class Gate:
         self._leases = Leases(settings, self._writer, clock=clock, ids=ids)
         self._states: dict[KeyId, _KeyState] = {}
         self._offers: dict[str, tuple[Listing, Offer]] = {}
+        self._paused: frozenset[str] = frozenset()
         self._is_open = False
         self.grants_open = 0
         """Granted and not settled yet."""
@@ -113,16 +116,22 @@ class Gate:
         return await self._keys.find(secret)
 
     def offer(self, model: str) -> Offer:
-        """What is sold under a public model id at this moment. ModelNotFound, ModelUnpriced."""
+        """What is sold under a public model id at this moment. ModelNotFound, ModelUnpriced, ModelOutOfService."""
         listing = self._catalog.listing(model, self._clock.now_ns())
         if listing is None:
             raise ModelNotFound
         known = self._offers.get(model)
         if known is not None and known[0] is listing:
             return known[1]
-        offer = _offer(listing)
+        offer = _offer(listing, self._paused)
         self._offers[model] = (listing, offer)
         return offer
+
+    def pause_channels(self, paused: frozenset[str]) -> None:
+        """From now on these channels, and no others, are out of service."""
+        if paused != self._paused:
+            self._paused = paused
+            self._offers.clear()
 
     def admit(self, ask: Ask) -> Grant | None:
         """A grant from memory; None: the database is needed, ask `admit_waiting`.
@@ -231,7 +240,7 @@ class Gate:
     def _check(self, ask: Ask) -> None:
         key = ask.key
         if not key.verified:
-            raise AccountUnverified
+            raise AccountFrozen if key.frozen else AccountUnverified
         models = key.models
         if models is not None:
             for offer in ask.offers:
@@ -273,14 +282,17 @@ def _is_idle(state: _KeyState, now_s: float) -> bool:
     return state.purse.is_closed and state.meter.is_idle(now_s)
 
 
-def _offer(listing: Listing) -> Offer:
-    """ModelUnpriced when no channel has a price now."""
+def _offer(listing: Listing, paused: frozenset[str]) -> Offer:
+    """ModelUnpriced when no channel has a price now, ModelOutOfService when all that have one are paused."""
+    priced = [(channel, price) for channel, price in listing.channels if price is not None]
+    if not priced:
+        raise ModelUnpriced
     candidates = []
-    for channel, price in listing.channels:
-        if price is None:
+    for channel, price in priced:
+        if channel.id in paused:
             continue
         prompt, completion = (price.customer_rate(rate) for rate in (price.rates.prompt, price.rates.completion))
         candidates.append(Candidate(channel, price, round(prompt), round(completion)))
     if not candidates:
-        raise ModelUnpriced
+        raise ModelOutOfService
     return Offer(listing.model, tuple(candidates), listing.context_tokens_max, listing.output_tokens_max)

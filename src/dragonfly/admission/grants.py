@@ -6,6 +6,7 @@ from typing import NamedTuple
 from dragonfly.core.ids import AccountId, KeyId, RequestId
 from dragonfly.core.money import NanoUsd
 from dragonfly.core.outcomes import Outcome
+from dragonfly.core.routing import RoutingRules
 from dragonfly.core.tokens import TokenUsage
 from dragonfly.providers.channel import Channel
 
@@ -26,6 +27,10 @@ class KeyPolicy:
     expires_at_ns: int | None
     spend_limit_nusd: int | None = None
     """Most this key may spend in all; None: only the balance limits it."""
+    routing: RoutingRules | None = None
+    """The key's routing profile."""
+    frozen: bool = False
+    """An operator froze the account; `verified` is false then, so that one look tells both."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ class KeyCache:
         self._clock = clock
         self._hasher = hashlib.blake2b(key=os.urandom(32), digest_size=DIGEST_BYTES)
         self._policies: dict[bytes, KeyPolicy] = {}
-        self._digests: dict[KeyId, bytes] = {}
+        self._digests: dict[KeyId, set[bytes]] = {}
+        self._ending: dict[bytes, int] = {}
+        """Secrets that a rotation replaced and that still work, until these instants (ns since the epoch)."""
         self._keys_of: dict[AccountId, set[KeyId]] = {}
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Task[KeyPolicy | None]] = {}
@@ -134,6 +136,7 @@ class KeyCache:
         elif news.subjects:
             self._unknown.clear()
             self._forget(news.subjects)
+        self._drop_ended()
         self._fresh_until_s = asked_s + FRESH_S
         self._usable_until_s = asked_s + STALE_S_MAX
 
@@ -162,19 +165,27 @@ class KeyCache:
                 break
         else:
             raise DatabaseAway
-        if found.key is None or found.key.revoked_at_ns is not None:
+        key = found.key
+        if key is None or not _works(key, self._clock.now_ns()):
             self._remember_unknown(digest)
             return None
-        policy = self._policy(found.key)
+        policy = self._policy(key)
+        # Two secrets of one key share one policy object: the gate keeps its purse as long as the policy is the same.
+        for other in self._digests.get(key.id, ()):
+            if self._policies[other] == policy:
+                policy = self._policies[other]
         self._remember(digest, policy)
+        if key.secret_until_ns is not None:
+            self._ending[digest] = key.secret_until_ns
         return policy
 
     def _read_key(self, secret: bytes) -> _Found:
         with read(self._engine) as connection:
             found = _Found(key_by_digest(connection, self._peppers, secret), current_revision(connection))
-        if found.key is not None and found.key.pepper_version < self._peppers.current:
+        key = found.key
+        if key is not None and key.secret_until_ns is None and key.pepper_version < self._peppers.current:
             with suppress(DatabaseAway), write(self._engine) as connection:
-                rehash_key(connection, self._peppers, found.key.id, secret)
+                rehash_key(connection, self._peppers, key.id, secret, pepper_version=key.pepper_version)
         return found
 
     def _policy(self, key: StoredKey) -> KeyPolicy:
@@ -183,12 +194,14 @@ class KeyCache:
         return KeyPolicy(
             key_id=key.id,
             account_id=key.account_id,
-            verified=key.is_verified,
+            verified=key.is_verified and not key.is_frozen,
             requests_per_minute=defaults.requests_per_minute if per_minute is None else per_minute,
             concurrency_max=defaults.concurrency_max if concurrency is None else concurrency,
             models=limits.models,
             expires_at_ns=limits.expires_at_ns,
             spend_limit_nusd=limits.spend_limit_nusd,
+            routing=key.routing,
+            frozen=key.is_frozen,
         )
 
     def _is_expired(self, policy: KeyPolicy) -> bool:
@@ -198,7 +211,7 @@ class KeyCache:
         while len(self._policies) >= self._settings.key_cache_max:
             self._drop(next(iter(self._policies)))
         self._policies[digest] = policy
-        self._digests[policy.key_id] = digest
+        self._digests.setdefault(policy.key_id, set()).add(digest)
         self._keys_of.setdefault(policy.account_id, set()).add(policy.key_id)
 
     def _remember_unknown(self, digest: bytes) -> None:
@@ -211,18 +224,37 @@ class KeyCache:
             kind, _, name = subject.partition("/")
             keys = [KeyId(name)] if kind == "key" else sorted(self._keys_of.get(AccountId(name), ()))
             for key_id in keys:
-                digest = self._digests.get(key_id)
-                if digest is not None:
+                for digest in list(self._digests.get(key_id, ())):
                     self._drop(digest)
 
     def _forget_all(self) -> None:
-        for kept in (self._policies, self._digests, self._keys_of, self._unknown):
+        for kept in (self._policies, self._digests, self._keys_of, self._unknown, self._ending):
             kept.clear()
+
+    def _drop_ended(self) -> None:
+        """Secrets whose time is over go with the refresh, so that the way of a request does not look at theirs."""
+        now_ns = self._clock.now_ns()
+        for digest in [digest for digest, until_ns in self._ending.items() if until_ns <= now_ns]:
+            if digest in self._policies:
+                self._drop(digest)
+            self._ending.pop(digest, None)
 
     def _drop(self, digest: bytes) -> None:
         policy = self._policies.pop(digest)
+        self._ending.pop(digest, None)
+        digests = self._digests[policy.key_id]
+        digests.discard(digest)
+        if digests:
+            return
         del self._digests[policy.key_id]
         keys = self._keys_of[policy.account_id]
         keys.discard(policy.key_id)
         if not keys:
             del self._keys_of[policy.account_id]
+
+
+def _works(key: StoredKey, now_ns: int) -> bool:
+    """The key is not over, not switched off, and was not found by a secret whose time is over."""
+    if key.revoked_at_ns is not None or key.disabled_at_ns is not None:
+        return False
+    return key.secret_until_ns is None or now_ns < key.secret_until_ns

@@ -270,6 +270,7 @@ def provider_shown(provider: Provider) -> dict[str, object]:
         "privacy_policy_url": provider.privacy_policy_url,
         "terms_of_service_url": provider.terms_of_service_url,
         "status_page_url": provider.status_page_url,
+        "data_policy": {"training": provider.trains, "retains_prompts": provider.retains},
     }
 
 

@@ -28,7 +28,7 @@ from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncaught, describe, tame_libraries
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
-from dragonfly.worker import Job, Pulse, gate_jobs, retention_job, run_jobs
+from dragonfly.worker import Job, Pulse, gate_jobs, pause_job, retention_job, run_jobs
 
 ON_OFFER = Event("on_offer", Level.INFO, {"models": int, "providers": int, "notes": int})
 SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
@@ -110,7 +110,9 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     recurring = {job.name: job for job in gate_jobs(gate, settings.admission, log)}
     pulse = Pulse(recurring["beat"], clock)
     recurring["beat"] = pulse.job
-    jobs = Recurring((*recurring.values(), retention_job(engine, threads, clock, log)), log)
+    jobs = Recurring(
+        (*recurring.values(), pause_job(gate, engine, threads), retention_job(engine, threads, clock, log)), log
+    )
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)

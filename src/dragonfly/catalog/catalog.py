@@ -58,6 +58,10 @@ class Provider:
     privacy_policy_url: str | None = None
     terms_of_service_url: str | None = None
     status_page_url: str | None = None
+    trains: bool = True
+    """On what it is sent. Unknown counts as yes."""
+    retains: bool = True
+    """Something of what it is sent, after the answer. Unknown counts as yes."""
 
 
 @dataclass(frozen=True, slots=True)

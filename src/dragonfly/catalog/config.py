@@ -103,6 +103,10 @@ class ProviderOverlay(Table):
     privacy_policy_url: WebAddress | None = None
     terms_of_service_url: WebAddress | None = None
     status_page_url: WebAddress | None = None
+    trains: bool = True
+    """False: your contract with this provider says that it does not train on what it is sent."""
+    retains: bool = True
+    """False: it says that nothing is kept after the answer."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     drop_fields: Listed[FieldName] | None = None
     supported_parameters: Listed[FieldName] | None = None

@@ -117,6 +117,8 @@ def _public(slug: str, builtin: ProviderTable | None, configured: ProviderOverla
         privacy_policy_url=configured.privacy_policy_url or (builtin.privacy_policy_url if builtin else None),
         terms_of_service_url=configured.terms_of_service_url or (builtin.terms_of_service_url if builtin else None),
         status_page_url=configured.status_page_url or (builtin.status_page_url if builtin else None),
+        trains=configured.trains,
+        retains=configured.retains,
     )
 
 

@@ -97,6 +97,8 @@ def _channel(offered: Offered, connected: Connected, taken_ids: set[str]) -> Cha
         drop_fields=frozenset(connected.drop_fields if drop_fields is None else drop_fields),
         max_tokens_field=first(*(layer.max_tokens_field for layer in layers)) or connected.max_tokens_field,
         simulated=connected.public.simulated,
+        may_train=connected.public.trains,
+        may_retain=connected.public.retains,
         timeouts=connected.timeouts,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
-from dragonfly.accounts.actions import AccountNotFound, create_account
+from dragonfly.accounts.actions import AccountNotFound, create_account, freeze_account
 from dragonfly.accounts.queries import account_by_id, accounts_page
 from dragonfly.app.setup import peppers_of
 from dragonfly.cli.opening import ConfigFile, opened
@@ -21,9 +21,13 @@ from dragonfly.keys.queries import StoredKey, keys_of_account, owner_of_key
 from dragonfly.keys.rules import KeyLimits
 from dragonfly.ledger.actions import grant_credit
 from dragonfly.ledger.queries import EMPTY_WALLET, Wallet, wallet_of
+from dragonfly.operations.actions import record_action
+from dragonfly.operations.rules import AuditAction
 from dragonfly.usage.queries import DayTotal, day_of, day_totals
 
 PAGE = 1_000
+COMMAND_LINE = AccountId("command line")
+"""Who acted, in the audit log, when it was whoever can run commands on the machine."""
 EXPIRY_DAYS_MAX = 3_650
 
 account_commands = typer.Typer(no_args_is_help=True, help="Accounts: who holds a balance and owns keys.")
@@ -110,6 +114,44 @@ def account_list(
         ("ACCOUNT", "NAME", "BALANCE USD", "CREATED"),
         [(one.id, one.name, usd_text(wallet.balance_nusd), _moment(one.created_at_ns)) for one, wallet in found],
     )
+
+
+@account_commands.command("freeze")
+def account_freeze(
+    account: Account,
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit log")],
+    config: ConfigFile = None,
+) -> None:
+    """Stop an account: its keys are refused within a second, everywhere.
+
+    \b
+    Example:
+      dragonfly account freeze acc-… --reason "stolen card"
+    """
+    _set_frozen(account, reason, config, is_frozen=True)
+
+
+@account_commands.command("unfreeze")
+def account_unfreeze(
+    account: Account,
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit log")],
+    config: ConfigFile = None,
+) -> None:
+    """Let a frozen account work again.
+
+    \b
+    Example:
+      dragonfly account unfreeze acc-… --reason "card was not stolen"
+    """
+    _set_frozen(account, reason, config, is_frozen=False)
+
+
+def _set_frozen(account: str, reason: str, config: ConfigFile, *, is_frozen: bool) -> None:
+    now_ns = SystemClock().now_ns()
+    action = AuditAction.ACCOUNT_FREEZE if is_frozen else AuditAction.ACCOUNT_UNFREEZE
+    with opened(config) as (_, engine), write(engine) as connection:
+        record_action(connection, COMMAND_LINE, action, target=account[:100], reason=reason, now_ns=now_ns)
+        freeze_account(connection, AccountId(account), is_frozen=is_frozen, now_ns=now_ns)
 
 
 @key_commands.command("create")

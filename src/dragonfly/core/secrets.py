@@ -2,7 +2,7 @@
 
 An API key is `sk-df-` + 10 characters of key id + 43 characters of secret (256 bits) + 6 characters of
 CRC-32, base62, 65 characters in all. The checksum is no security: it refuses typing errors before any
-database call and lets scanners recognise real keys.
+database call and lets scanners recognise real keys. Management keys begin with `mk-df-` and are otherwise alike.
 """
 
 import binascii
@@ -12,6 +12,8 @@ from typing import NoReturn
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY_PREFIX = "sk-df-"
+MANAGEMENT_PREFIX = "mk-df-"
+"""As long as KEY_PREFIX, so that both kinds have one length."""
 KEY_ID_LENGTH = 10
 KEY_SECRET_LENGTH = 43
 KEY_CHECKSUM_LENGTH = 6
@@ -61,27 +63,30 @@ def key_checksum(body: bytes) -> str:
     return base62(binascii.crc32(body), KEY_CHECKSUM_LENGTH)
 
 
-def new_key(random: bytes | None = None) -> Secret:
-    """A fresh API key; 64 bytes of `random` make it repeatable in tests."""
+def new_key(random: bytes | None = None, *, prefix: str = KEY_PREFIX, key_id: str = "") -> Secret:
+    """A fresh key, with `key_id` when a key that exists gets another secret; 64 bytes of `random` make it
+    repeatable in tests."""
     entropy = os.urandom(64) if random is None else random
-    key_id = base62(int.from_bytes(entropy[:32], "big") % 62**KEY_ID_LENGTH, KEY_ID_LENGTH)
+    key_id = key_id or base62(int.from_bytes(entropy[:32], "big") % 62**KEY_ID_LENGTH, KEY_ID_LENGTH)
+    assert len(prefix) == len(KEY_PREFIX)
+    assert len(key_id) == KEY_ID_LENGTH
     secret = base62(int.from_bytes(entropy[32:], "big"), KEY_SECRET_LENGTH)
-    body = KEY_PREFIX + key_id + secret
+    body = prefix + key_id + secret
     return Secret(body + key_checksum(body.encode()))
 
 
-def is_well_formed_key(candidate: bytes) -> bool:
+def is_well_formed_key(candidate: bytes, prefix: str = KEY_PREFIX) -> bool:
     """Prefix, length, alphabet and checksum are right; nothing is looked up and nothing is trimmed."""
-    if len(candidate) != KEY_LENGTH or not candidate.startswith(KEY_PREFIX.encode()):
+    if len(candidate) != KEY_LENGTH or not candidate.startswith(prefix.encode()):
         return False
     body, checksum = candidate[:-KEY_CHECKSUM_LENGTH], candidate[-KEY_CHECKSUM_LENGTH:]
-    if not _BASE62_BYTES.issuperset(candidate[len(KEY_PREFIX) :]):
+    if not _BASE62_BYTES.issuperset(candidate[len(prefix) :]):
         return False
     return key_checksum(body).encode() == checksum
 
 
 def key_id_of(key: str) -> str:
-    """The public id inside a well-formed key."""
+    """The public id inside a well-formed key of either kind."""
     return key[len(KEY_PREFIX) : len(KEY_PREFIX) + KEY_ID_LENGTH]
 
 

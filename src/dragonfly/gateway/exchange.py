@@ -21,7 +21,7 @@ from dragonfly.gateway.health import Standing
 from dragonfly.gateway.receiving import COUNTED_BODY_BYTES
 from dragonfly.gateway.refusals import Refusal, error_object
 from dragonfly.gateway.relay import StreamAttempt
-from dragonfly.gateway.routing import eligible, in_order
+from dragonfly.gateway.routing import eligible, guided, in_order, preferences_of
 from dragonfly.gateway.whole import WholeAttempt
 from dragonfly.gateway.wire.answer import render_error_event
 from dragonfly.gateway.wire.chat import (
@@ -153,10 +153,15 @@ class Exchange:
         request = self.request = read_chat_request(body)
         media = self.media = find_media(body, request.fields["messages"])
         gateway = self.gateway
+        offers = self._offers(request)
+        if key.routing is not None:
+            profile = preferences_of(key.routing)
+            offers = eligible(offers, profile)
+            request = self.request = request._replace(preferences=guided(request.preferences, profile))
         ask = Ask(
             key,
             self.request_id,
-            eligible(self._offers(request), request.preferences),
+            eligible(offers, request.preferences),
             len(body) - media.inline_bytes,
             request.output_tokens,
             request.choices,

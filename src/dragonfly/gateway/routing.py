@@ -1,7 +1,10 @@
 """Which channels may serve a request, and in which order they are tried. Pure decisions."""
 
+import msgspec
+
 from dragonfly.admission.grants import Candidate, Offer
 from dragonfly.core.money import NUSD_PER_USD
+from dragonfly.core.routing import RoutingRules
 from dragonfly.gateway.health import HealthBoard, Standing
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.gateway.wire.chat import NO_PREFERENCES, MaxPrice, Preferences
@@ -17,6 +20,8 @@ def eligible(offers: tuple[Offer, ...], wishes: Preferences) -> tuple[Offer, ...
         if candidates:
             kept.append(Offer(offer.model, candidates, offer.context_tokens_max, offer.output_tokens_max))
     if not kept:
+        if wishes.data_collection == "deny" or wishes.zdr:
+            _blame_privacy(offers, wishes)
         raise Refusal(
             "no_route",
             "No channel of this model meets the request's `provider` constraints. Relax only, ignore or max_price.",
@@ -31,7 +36,58 @@ def _allowed(candidate: Candidate, wishes: Preferences) -> bool:
         return False
     if any(name in wishes.ignore for name in names):
         return False
+    if not _discreet(candidate, wishes):
+        return False
     return wishes.max_price is None or _affordable(candidate, wishes.max_price)
+
+
+def _discreet(candidate: Candidate, wishes: Preferences) -> bool:
+    if wishes.data_collection == "deny" and candidate.channel.may_train:
+        return False
+    return not (wishes.zdr and candidate.channel.may_retain)
+
+
+def _blame_privacy(offers: tuple[Offer, ...], wishes: Preferences) -> None:
+    """Names the rule when it alone leaves no channel: nobody should have to guess, and nothing is sent."""
+    if any(_discreet(candidate, wishes) for offer in offers for candidate in offer.candidates):
+        return
+    rule = "zdr" if wishes.zdr else "data_collection"
+    raise Refusal(
+        "privacy_restricted",
+        f"No channel of this model meets the data policy `{rule}` of the request or of the key's routing profile."
+        " Choose a model whose providers do, or change the policy.",
+        param="provider",
+    )
+
+
+def preferences_of(rules: RoutingRules) -> Preferences:
+    """A key's routing profile in the words of a request."""
+    prompt, completion = rules.prompt_nusd_per_mtok_max, rules.completion_nusd_per_mtok_max
+    ceiling = MaxPrice(
+        prompt=None if prompt is None else prompt / NUSD_PER_USD,
+        completion=None if completion is None else completion / NUSD_PER_USD,
+    )
+    return Preferences(
+        order=list(rules.order),
+        only=list(rules.only),
+        ignore=list(rules.ignore),
+        allow_fallbacks=rules.allow_fallbacks,
+        sort=None if rules.sort is None else rules.sort.value,
+        max_price=ceiling,
+        data_collection="deny" if rules.deny_data_collection else None,
+        zdr=rules.zero_retention,
+    )
+
+
+def guided(wishes: Preferences, profile: Preferences) -> Preferences:
+    """The request's wishes about the order of channels, the profile's where it has none. What a channel must meet
+    is not merged: `eligible` asks both, so that a request can only narrow what its key's profile allows."""
+    return msgspec.structs.replace(
+        wishes,
+        order=wishes.order or profile.order,
+        sort=wishes.sort or profile.sort,
+        allow_fallbacks=wishes.allow_fallbacks and profile.allow_fallbacks,
+    )
 
 
 def _affordable(candidate: Candidate, ceiling: MaxPrice) -> bool:

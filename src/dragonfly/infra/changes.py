@@ -69,6 +69,11 @@ def record_change(connection: Connection, subject: str) -> int:
     return int(revision)
 
 
+def lock_changes(connection: Connection) -> None:
+    """Lets other writers of rare changes wait until this transaction ends."""
+    connection.execute(update(change_counter).values(revision=change_counter.c.revision))
+
+
 def current_revision(connection: Connection) -> int:
     """The newest revision that this snapshot sees."""
     return int(connection.execute(select(change_counter.c.revision)).scalar_one())

@@ -3,33 +3,39 @@
 import json
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, column, func, insert, select, table, update
 from sqlalchemy.exc import IntegrityError
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.secrets import Secret, key_hint, key_id_of, new_key
 from dragonfly.infra.changes import record_change
-from dragonfly.keys.rules import NAME_LENGTH_MAX, KeyLimits, Peppers
+from dragonfly.keys.rules import KeyLimits, Peppers, is_key_group, is_name
 from dragonfly.keys.tables import key_spend, keys
 
 KEYS_PER_ACCOUNT_MAX = 1_000
+GRACE_S_MAX = 30 * 86_400
+_NS_PER_S = 1_000_000_000
+
+_profiles = table("routing_profiles", column("id"), column("account_id"))
 
 
 class KeyInvalid(DragonflyError):
-    """A name or limit out of bounds."""
+    """A name, group or limit out of bounds."""
 
     code = "key_invalid"
+    status = 422
 
     def __init__(self) -> None:
         super().__init__(
             "A key needs a name of 1 to 100 printable characters and limits that are not negative;"
-            " a list of models names 1 to 200."
+            " a list of models names 1 to 200; a group has small letters, digits, - and _."
         )
 
 
 class KeyNotFound(DragonflyError):
     code = "key_not_found"
+    status = 404
 
     def __init__(self) -> None:
         super().__init__("There is no such key in this account. Give the ten characters after sk-df-.")
@@ -44,9 +50,49 @@ class KeyOwnerUnknown(DragonflyError):
 
 class TooManyKeys(DragonflyError):
     code = "too_many_keys"
+    status = 409
 
     def __init__(self) -> None:
         super().__init__(f"An account holds at most {KEYS_PER_ACCOUNT_MAX} keys. Revoked ones count: reuse a key.")
+
+
+class KeyRevoked(DragonflyError):
+    """A change of a key that is over."""
+
+    code = "key_revoked"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("This key is revoked, which is final. Create a new one.")
+
+
+class GraceInvalid(DragonflyError):
+    code = "grace_invalid"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(f"The old secret may work for 0 to {GRACE_S_MAX} seconds more.")
+
+
+class ProfileUnknown(DragonflyError):
+    """The routing profile does not exist or belongs to somebody else."""
+
+    code = "routing_profile_not_found"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("There is no such routing profile. GET /api/routing/profiles lists yours.")
+
+
+class KeyChanges(NamedTuple):
+    """What an update changes; None leaves a field alone."""
+
+    name: str | None = None
+    key_group: str | None = None
+    limits: KeyLimits | None = None
+    is_disabled: bool | None = None
+    routing_profile_id: str | None = None
+    """"" unbinds the key from its profile."""
 
 
 class IssuedKey(NamedTuple):
@@ -69,8 +115,7 @@ def issue_key(
 ) -> IssuedKey:
     """A new key for `account_id`. Show `secret` once; nobody can read it again."""
     limits = limits or KeyLimits()
-    is_named = 0 < len(name) <= NAME_LENGTH_MAX and name.isprintable()
-    if not is_named or len(key_group) > NAME_LENGTH_MAX or not limits.is_valid():
+    if not (is_name(name) and is_key_group(key_group) and limits.is_valid()):
         raise KeyInvalid
     owned = connection.execute(select(func.count()).where(keys.c.account_id == account_id)).scalar_one()
     if owned >= KEYS_PER_ACCOUNT_MAX:
@@ -108,6 +153,81 @@ def limit_key(connection: Connection, key_id: KeyId, limits: KeyLimits, *, accou
     record_change(connection, f"key/{key_id}")
 
 
+def change_key(
+    connection: Connection, key_id: KeyId, changes: KeyChanges, *, account_id: AccountId, now_ns: int
+) -> None:
+    """Changes what `changes` names; every worker acts on it within a second. KeyNotFound, KeyRevoked, KeyInvalid,
+    ProfileUnknown."""
+    row: dict[str, object] = {}
+    if changes.name is not None:
+        row["name"] = changes.name
+    if changes.key_group is not None:
+        row["key_group"] = changes.key_group
+    if changes.limits is not None:
+        row |= _limits_row(changes.limits)
+    if changes.is_disabled is not None:
+        row["disabled_at_ns"] = now_ns if changes.is_disabled else None
+    if changes.routing_profile_id is not None:
+        _require_profile(connection, account_id, changes.routing_profile_id or None)
+        row["routing_profile_id"] = changes.routing_profile_id or None
+    is_valid = (
+        (changes.name is None or is_name(changes.name))
+        and (changes.key_group is None or is_key_group(changes.key_group))
+        and (changes.limits is None or changes.limits.is_valid())
+    )
+    if not is_valid:
+        raise KeyInvalid
+    _update_live_key(connection, key_id, {**row, "updated_at_ns": now_ns}, account_id=account_id)
+
+
+def rotate_key(
+    connection: Connection,
+    peppers: Peppers,
+    key_id: KeyId,
+    *,
+    account_id: AccountId,
+    grace_s: int = 0,
+    now_ns: int,
+) -> IssuedKey:
+    """Gives the key another secret and keeps its id, limits and history; the old secret works for `grace_s` more.
+
+    A second rotation within that time ends the first secret at once: at most two work.
+    """
+    if not 0 <= grace_s <= GRACE_S_MAX:
+        raise GraceInvalid
+    secret = new_key(key_id=key_id)
+    text = secret.reveal()
+    row: dict[str, object] = {
+        "digest": peppers.digest(peppers.current, text.encode()),
+        "pepper_version": peppers.current,
+        "hint": key_hint(text),
+        "previous_digest": keys.c.digest if grace_s else None,
+        "previous_pepper_version": keys.c.pepper_version if grace_s else None,
+        "previous_until_ns": now_ns + grace_s * _NS_PER_S if grace_s else None,
+        "updated_at_ns": now_ns,
+    }
+    _update_live_key(connection, key_id, row, account_id=account_id)
+    return IssuedKey(key_id, secret, key_hint(text))
+
+
+def _update_live_key(connection: Connection, key_id: KeyId, row: dict[str, object], *, account_id: AccountId) -> None:
+    wanted = and_(keys.c.id == key_id, keys.c.account_id == account_id)
+    if connection.execute(update(keys).where(wanted, keys.c.revoked_at_ns.is_(None)).values(row)).rowcount:
+        record_change(connection, f"key/{key_id}")
+    elif connection.execute(select(keys.c.id).where(wanted)).one_or_none() is None:
+        raise KeyNotFound
+    else:
+        raise KeyRevoked
+
+
+def _require_profile(connection: Connection, account_id: AccountId, profile_id: str | None) -> None:
+    if profile_id is None:
+        return
+    wanted = select(_profiles.c.id).where(_profiles.c.id == profile_id, _profiles.c.account_id == account_id)
+    if connection.execute(wanted).one_or_none() is None:
+        raise ProfileUnknown
+
+
 def revoke_key(connection: Connection, key_id: KeyId, *, account_id: AccountId, now_ns: int) -> None:
     """Ends the key for good; every worker refuses it within a second. A second time changes nothing."""
     wanted = and_(keys.c.id == key_id, keys.c.account_id == account_id)
@@ -118,10 +238,14 @@ def revoke_key(connection: Connection, key_id: KeyId, *, account_id: AccountId, 
         raise KeyNotFound
 
 
-def rehash_key(connection: Connection, peppers: Peppers, key_id: KeyId, secret: bytes) -> None:
-    """Moves a key to the current pepper; for a key that was just proven right under an older one."""
+def rehash_key(
+    connection: Connection, peppers: Peppers, key_id: KeyId, secret: bytes, *, pepper_version: int
+) -> None:
+    """Moves a key to the current pepper; for a secret that was just proven right under `pepper_version`."""
     digest = peppers.digest(peppers.current, secret)
-    wanted = update(keys).where(keys.c.id == key_id, keys.c.pepper_version < peppers.current)
+    # The secret may have been rotated away since it was read: it must still be the one that is stored.
+    is_unchanged = and_(keys.c.id == key_id, keys.c.digest == peppers.digest(pepper_version, secret))
+    wanted = update(keys).where(is_unchanged, keys.c.pepper_version < peppers.current)
     connection.execute(wanted.values(digest=digest, pepper_version=peppers.current))
 
 

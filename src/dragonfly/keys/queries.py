@@ -7,13 +7,16 @@ from typing import NamedTuple, cast
 from sqlalchemy import Connection, RowMapping, Select, column, select, table
 
 from dragonfly.core.ids import AccountId, KeyId
+from dragonfly.core.routing import RoutingRules
 from dragonfly.core.secrets import key_id_of
 from dragonfly.keys.rules import KeyLimits, Peppers
 from dragonfly.keys.tables import key_spend, keys
 
 KEYS_PAGE_MAX = 1_000
 
-_accounts = table("accounts", column("id"), column("verified_at_ns"))
+_accounts = table("accounts", column("id"), column("verified_at_ns"), column("frozen_at_ns"))
+_profiles = table("routing_profiles", column("id"), column("rules"))
+_PRIVATE = ("digest", "previous_digest", "previous_pepper_version", "previous_until_ns")
 
 
 class StoredKey(NamedTuple):
@@ -32,19 +35,35 @@ class StoredKey(NamedTuple):
     spent_nusd: int
     leased_nusd: int
     pepper_version: int
+    is_frozen: bool = False
+    """The account is."""
+    updated_at_ns: int | None = None
+    disabled_at_ns: int | None = None
+    routing_profile_id: str | None = None
+    routing: RoutingRules | None = None
+    secret_until_ns: int | None = None
+    """The key was found by the secret it had before a rotation; that one works until then."""
 
 
 def key_by_digest(connection: Connection, peppers: Peppers, secret: bytes) -> StoredKey | None:
     """The key whose digest `secret` (a well-formed key) has, also when it is revoked or expired; else None."""
     key_id = key_id_of(secret.decode("ascii"))
-    wanted = _stored_keys().add_columns(keys.c.digest).where(keys.c.id == key_id)
+    wanted = _stored_keys().add_columns(*(keys.c[name] for name in _PRIVATE)).where(keys.c.id == key_id)
     row = connection.execute(wanted).mappings().one_or_none()
     if row is None:
         return None
-    digest = peppers.digest(row["pepper_version"], secret)
-    if digest is None or not hmac.compare_digest(digest, row["digest"]):
+    if _is_secret(peppers, row["pepper_version"], row["digest"], secret):
+        return _stored_key(row)
+    if row["previous_digest"] is None:
         return None
-    return _stored_key(row)
+    if _is_secret(peppers, row["previous_pepper_version"], row["previous_digest"], secret):
+        return _stored_key(row)._replace(secret_until_ns=row["previous_until_ns"])
+    return None
+
+
+def _is_secret(peppers: Peppers, version: int, digest: bytes, secret: bytes) -> bool:
+    computed = peppers.digest(version, secret)
+    return computed is not None and hmac.compare_digest(computed, digest)
 
 
 def key_of_account(connection: Connection, key_id: KeyId, *, account_id: AccountId) -> StoredKey | None:
@@ -55,10 +74,12 @@ def key_of_account(connection: Connection, key_id: KeyId, *, account_id: Account
 
 
 def keys_of_account(
-    connection: Connection, account_id: AccountId, *, after: str = "", limit: int = 100
+    connection: Connection, account_id: AccountId, *, after: str = "", limit: int = 100, key_group: str | None = None
 ) -> list[StoredKey]:
     """The account's keys in the order of their ids, revoked ones too."""
     wanted = _stored_keys().where(keys.c.account_id == account_id, keys.c.id > after).order_by(keys.c.id)
+    if key_group is not None:
+        wanted = wanted.where(keys.c.key_group == key_group)
     return [_stored_key(row) for row in connection.execute(wanted.limit(min(limit, KEYS_PAGE_MAX))).mappings()]
 
 
@@ -72,9 +93,10 @@ def _stored_keys() -> Select[tuple[object, ...]]:
     joined = keys.join(_accounts, _accounts.c.id == keys.c.account_id).join(
         key_spend, key_spend.c.key_id == keys.c.id
     )
-    columns = [column for column in keys.c if column is not keys.c.digest]
-    counters = (key_spend.c.spent_nusd, key_spend.c.leased_nusd)
-    wanted = select(*columns, *counters, _accounts.c.verified_at_ns).select_from(joined)
+    joined = joined.outerjoin(_profiles, _profiles.c.id == keys.c.routing_profile_id)
+    columns = [column for column in keys.c if column.name not in _PRIVATE]
+    others = (key_spend.c.spent_nusd, key_spend.c.leased_nusd, _accounts.c.verified_at_ns, _accounts.c.frozen_at_ns)
+    wanted = select(*columns, *others, _profiles.c.rules).select_from(joined)
     return cast("Select[tuple[object, ...]]", wanted)
 
 
@@ -92,6 +114,11 @@ def _stored_key(row: RowMapping) -> StoredKey:
         spent_nusd=row["spent_nusd"],
         leased_nusd=row["leased_nusd"],
         pepper_version=row["pepper_version"],
+        is_frozen=row["frozen_at_ns"] is not None,
+        updated_at_ns=row["updated_at_ns"],
+        disabled_at_ns=row["disabled_at_ns"],
+        routing_profile_id=row["routing_profile_id"],
+        routing=None if row["rules"] is None else RoutingRules.from_json(row["rules"]),
     )
 
 

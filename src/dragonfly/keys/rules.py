@@ -1,5 +1,6 @@
 """Pure rules of keys: which pepper hashes them, and what limits one may carry."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ NAME_LENGTH_MAX = 100
 REQUESTS_PER_MINUTE_MAX = 1_000_000
 CONCURRENCY_MAX = 100_000
 SPEND_LIMIT_NUSD_MAX = 10**18
+KEY_GROUP_LENGTH_MAX = 64
+_KEY_GROUP = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 
 
 class Peppers:
@@ -63,6 +66,16 @@ class KeyLimits:
             and (models is None or 0 < len(models) <= MODELS_MAX)
             and all(0 < len(model) <= MODEL_LENGTH_MAX for model in models or ())
         )
+
+
+def is_name(text: str) -> bool:
+    """What a person may call a key."""
+    return 0 < len(text) <= NAME_LENGTH_MAX and text.isprintable()
+
+
+def is_key_group(text: str) -> bool:
+    """A label that groups usage; empty: none."""
+    return not text or _KEY_GROUP.fullmatch(text) is not None
 
 
 def _lies_in(value: int | None, most: int) -> bool:

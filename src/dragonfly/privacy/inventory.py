@@ -82,7 +82,7 @@ class TableEntry:
 def all_tables() -> tuple[Table, ...]:
     """Every table of Dragonfly, those that are referred to first."""
     for module in pkgutil.walk_packages(dragonfly.__path__, "dragonfly."):
-        if module.name.endswith((".tables", ".changes")):
+        if module.name.endswith((".tables", ".changes", ".repeats")):
             importlib.import_module(module.name)
     return tuple(SCHEMA.sorted_tables)
 

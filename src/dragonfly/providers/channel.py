@@ -49,4 +49,8 @@ class Channel:
     max_tokens_field: str = "max_tokens"
     """The name under which this provider takes the output limit ("max_tokens" or "max_completion_tokens")."""
     simulated: bool = False
+    may_train: bool = True
+    """The provider is not known to leave what it is sent out of training; unknown counts as yes."""
+    may_retain: bool = True
+    """The provider is not known to keep nothing of what it is sent; unknown counts as yes."""
     timeouts: ChannelTimeouts = field(default_factory=ChannelTimeouts)

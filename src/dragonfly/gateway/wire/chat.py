@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from dragonfly.core.routing import Sort
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.gateway.wire.peek import read_fields
 
@@ -94,6 +95,10 @@ class Preferences(msgspec.Struct, forbid_unknown_fields=True):
     allow_fallbacks: bool = True
     sort: str | None = None
     max_price: MaxPrice | None = None
+    data_collection: str | None = None
+    """"deny": only providers that are known not to train on what they are sent."""
+    zdr: bool | None = None
+    """True: only providers that are known to keep nothing."""
 
 
 class UsageWish(msgspec.Struct):
@@ -116,7 +121,8 @@ _thinking = msgspec.json.Decoder(_Thinking | None)
 _preferences = msgspec.json.Decoder(Preferences)
 _usage_wish = msgspec.json.Decoder(UsageWish)
 NO_PREFERENCES = Preferences()
-SORTS = frozenset({"price", "latency", "throughput"})
+SORTS = frozenset(sort.value for sort in Sort)
+DATA_COLLECTION = frozenset({"allow", "deny"})
 
 
 class ChatRequest(NamedTuple):
@@ -277,11 +283,13 @@ def _stream_options(fields: dict[str, Raw]) -> dict[str, Raw]:
 def _read_preferences(fields: dict[str, Raw]) -> Preferences:
     if fields["provider"] == _NULL:
         return NO_PREFERENCES
-    expected = "an object of order, only, ignore, allow_fallbacks, sort, max_price"
+    expected = "an object of order, only, ignore, allow_fallbacks, sort, max_price, data_collection, zdr"
     preferences = _read(_preferences, fields, "provider", expected)
     assert isinstance(preferences, Preferences)
     if preferences.sort is not None and preferences.sort not in SORTS:
         raise Refusal("invalid_parameter", "`provider.sort` must be price, latency or throughput.", param="provider")
+    if preferences.data_collection is not None and preferences.data_collection not in DATA_COLLECTION:
+        raise Refusal("invalid_parameter", "`provider.data_collection` must be allow or deny.", param="provider")
     for names in (preferences.order, preferences.only, preferences.ignore):
         if len(names) > PROVIDER_NAMES_MAX:
             raise Refusal(

@@ -1,0 +1,1 @@
+"""What operators did, and what they tell everybody."""
