@@ -5,10 +5,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from tests.factories import PEPPER
 from tests.fakes.upstream import FakeUpstream, Received, Script, answer, chunk, stream
 from tests.http.rig import Answer, Client, post
 from tests.system.program import Program, Running
@@ -24,6 +27,7 @@ WAIT_S = 20.0
 DONE = b"data: [DONE]\n\n"
 
 SETTINGS = """\
+{top}
 [server]
 port = 0
 shutdown_s = 2
@@ -91,11 +95,12 @@ class PatientClient(Client):
 class Served:
     """The process, its folder, and a customer with credit. `start` again after `kill`."""
 
-    def __init__(self, program: Program, upstream: FakeUpstream) -> None:
+    def __init__(self, program: Program, upstream: FakeUpstream, workers: int = 1) -> None:
         self.program = program
         self.upstream = upstream
         self.running: Running | None = None
         self.port = 0
+        self.workers = workers
         self.key = ""
         """Of the customer who is there from the start."""
         self._accounts: dict[str, str] = {}
@@ -194,9 +199,21 @@ class Served:
         await self.running.process.wait()
 
     @contextlib.asynccontextmanager
+    async def another_node(self) -> AsyncIterator["Served"]:
+        """A second installation on the same database, in a folder of its own; it knows the same customers."""
+        with tempfile.TemporaryDirectory() as folder:
+            program = Program(Path(folder))
+            shutil.copy(self.program.folder / "dragonfly.toml", folder)
+            node = Served(program, self.upstream, self.workers)
+            node.key, node._accounts = self.key, self._accounts
+            async with node.start():
+                yield node
+
+    @contextlib.asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
         async with self.program.running("serve") as self.running:
-            self.port = json.loads(await self.running.until('"started"', errors=True))["port"]
+            mark = '"started"' if self.workers == 1 else '"workers_ready"'
+            self.port = json.loads(await self.running.until(mark, errors=True))["port"]
             try:
                 yield
             finally:
@@ -211,17 +228,21 @@ async def served(
     provider: Callable[[Received], Script] = well,
     *,
     upstream_key: str = "",
+    url: str = "",
+    workers: int = 1,
     **settings: str,
 ) -> AsyncIterator[Served]:
-    """Serves with a customer who has 10 USD. Further settings: lines for [server] (server=), for [providers.acme]
-    (acme=), and behind all (more=)."""
+    """Serves with a customer who has 10 USD, on SQLite or the database at `url`. Further settings: lines for
+    [server] (server=), for [providers.acme] (acme=), and behind all (more=)."""
     with FakeUpstream.in_thread(provider) as upstream:
         lines = {"server": "", "acme": "", "more": "", **settings}
+        lines["server"] += f"\nworkers = {workers}"
+        lines["top"] = f'key_pepper = "{PEPPER.decode()}"' + (f'\ndatabase_url = "{url}"' if url else "")
         text = SETTINGS.format(
             port=upstream.port, model=MODEL, upstream_model=UPSTREAM_MODEL, upstream_key=upstream_key, **lines
         )
         (program.folder / "dragonfly.toml").write_text(text)
-        one = Served(program, upstream)
+        one = Served(program, upstream, workers)
         async with one.start():
             one.key = one.customer()
             yield one

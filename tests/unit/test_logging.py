@@ -218,3 +218,17 @@ def test_events_have_unique_snake_case_names_and_known_field_types() -> None:
         assert not {"event", "level", "time", "fields_refused"} & set(event.fields)
         for kind in event.fields.values():
             assert kind in (int, float, bool, str, tuple) or issubclass(kind, enum.Enum)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        log = EventLog(full, FixedClock(), strict=True)
+        log.write(UNCAUGHT, source="main", exceptions=(), frames=())
+        with pytest.raises(FieldRefused):
+            log.write(UNCAUGHT, source="not a name", exceptions=(), frames=())
+
+
+def test_lines_of_a_worker_have_its_number() -> None:
+    stream = io.BytesIO()
+    EventLog(stream, FixedClock(), strict=True, worker=3).write(UNCAUGHT, source="main", exceptions=(), frames=())
+    assert json.loads(stream.getvalue())["worker"] == 3

@@ -17,7 +17,8 @@ from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.surface import build_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
-from dragonfly.app.setup import Configured, is_at_head, peppers_of, set_up_store
+from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
+from dragonfly.app.supervise import Post, Supervisor
 from dragonfly.app.walls import close_walls
 from dragonfly.catalog.catalog import Catalog
 from dragonfly.core.clock import Clock, SystemClock
@@ -52,9 +53,9 @@ class Unmeasured:
         return None
 
 
-def open_log(stream: BinaryIO, clock: Clock, level: Level) -> EventLog:
+def open_log(stream: BinaryIO, clock: Clock, level: Level, *, worker: int | None = None) -> EventLog:
     """The process's log; from here on libraries and last resorts write to it too."""
-    log = EventLog(stream, clock, level=level)
+    log = EventLog(stream, clock, level=level, worker=worker)
     tame_libraries(log)
     catch_uncaught(log)
     return log
@@ -67,8 +68,24 @@ def serve_forever(configured: Configured) -> None:
     with bind(settings.server.host, settings.server.port) as bound:
         engine = set_up_store(settings)
         log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
-        close_walls(configured, log)
-        run(configured, engine, bound, log, clock)
+        close_walls(configured, log)  # workers are forked inside them
+        if settings.server.workers == 1:
+            run(configured, engine, bound, log, clock)
+        else:
+            engine.dispose()  # no connection is open when workers are forked
+            supervise(configured, bound, log, clock)
+
+
+def supervise(configured: Configured, bound: socket.socket, log: EventLog, clock: Clock) -> None:
+    """Runs the workers until a signal. Call it before there are threads."""
+    settings = configured.settings
+
+    def work(post: Post) -> None:
+        own_log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()], worker=post.number)
+        run(configured, open_store(settings), bound, own_log, clock, post=post)
+
+    bound.listen(settings.server.backlog)
+    Supervisor(work, bound, log, workers=settings.server.workers, shutdown_s=settings.server.shutdown_s).run()
 
 
 def run(
@@ -78,12 +95,13 @@ def run(
     log: EventLog,
     clock: Clock,
     started: Callable[[], None] = lambda: None,
+    post: Post | None = None,
 ) -> None:
     """Builds on a fresh event loop and serves on `bound` until a signal."""
 
     async def main() -> None:
         served = build(configured, engine, log, clock)
-        await serve(served, bound, configured.settings.server, log, started)
+        await serve(served, bound, configured.settings.server, log, started, post)
 
     run_on_uvloop(log, main)
 

@@ -10,12 +10,14 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from dragonfly.app.accepting import Share, SharedListener
+from dragonfly.app.supervise import Post
 from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.logging import Event, EventLog, Level, catch_in_loop, describe
 from dragonfly.settings import ServerSettings
@@ -99,22 +101,75 @@ class DrainingServer(uvicorn.Server):
     settlements are written; so the signals are handled by `serve`.
     """
 
-    def __init__(self, config: uvicorn.Config, *, started: Callable[[], None], stopping: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        started: Callable[[], None],
+        stopping: Callable[[], None],
+        share: Share | None = None,
+    ) -> None:
         super().__init__(config)
         self._tell_started = started
         self._tell_stopping = stopping
+        self._share = share
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._share is None:
+            await super().startup(sockets)
+        else:
+            assert sockets, "workers share the supervisor's socket"
+            await self._listen_with_others(sockets[0], self._share)
         self._tell_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._share is not None:
+            self._share.put(len(self.server_state.connections))
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tell_stopping()
         await super().shutdown(sockets)
+
+    async def _listen_with_others(self, bound: socket.socket, share: Share) -> None:
+        """What uvicorn's own start does, but for how connections are accepted."""
+        await self.lifespan.startup()
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        connections = self.server_state.connections
+        listener = SharedListener(bound, protocol, share, lambda: len(connections), backlog=config.backlog)
+        self.servers = [cast(asyncio.base_events.Server, listener)]
+        self.started = True
+
+
+@contextlib.contextmanager
+def stopping_with_supervisor(server: uvicorn.Server, post: Post | None) -> Iterator[None]:
+    """A worker whose supervisor has died stops as it does on SIGTERM."""
+    if post is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    lifeline = post.lifeline
+
+    def stop() -> None:
+        loop.remove_reader(lifeline)
+        server.handle_exit(signal.SIGTERM, None)
+
+    loop.add_reader(lifeline, stop)
+    try:
+        yield
+    finally:
+        loop.remove_reader(lifeline)
 
 
 @contextlib.contextmanager
@@ -147,8 +202,9 @@ async def serve(
     settings: ServerSettings,
     log: EventLog,
     started: Callable[[], None] = lambda: None,
+    post: Post | None = None,
 ) -> None:
-    """Serves on `bound` until a signal; `started` is told when connections are accepted.
+    """Serves on `bound` until a signal; `started` is told when connections are accepted. A worker has a `post`.
 
     The stop is bounded: at most `settings.shutdown_s` for running answers, then each step's own.
     """
@@ -158,14 +214,17 @@ async def serve(
     def tell_started() -> None:
         log.write(STARTED, host=host.lstrip(":") or "any", port=port, descriptors_max=descriptors_max)
         started()
+        if post is not None:
+            post.tell_ready()
 
     def tell_stopping() -> None:
         served.draining()
         log.write(STOPPING, connections=len(server.server_state.connections))
 
     config = server_config(served.app, served.protocol, settings)
-    server = DrainingServer(config, started=tell_started, stopping=tell_stopping)
-    with stopping_by_signal(server):
+    share = None if post is None else post.share
+    server = DrainingServer(config, started=tell_started, stopping=tell_stopping, share=share)
+    with stopping_by_signal(server), stopping_with_supervisor(server, post):
         try:
             for step in served.starts:
                 await step.run()

@@ -65,13 +65,16 @@ def configure(environ: Mapping[str, str], config: Path | None = None) -> Configu
 def _contradictions(settings: Settings) -> list[str]:
     """What each value alone does not show."""
     problems = []
-    if settings.server.workers > 1:
-        problems.append("server.workers: this version serves with one worker; leave it at 1.")
     for name, networks in (("proxies", settings.server.proxies), ("cdn", settings.server.cdn)):
         try:
             parse_networks(networks)
         except ValueError:
             problems.append(f"server.{name}: needs addresses or networks such as 10.0.0.0/8.")
+    if settings.server.workers > 1 and is_sqlite(settings):
+        problems.append(
+            "server.workers: SQLite lets one process write at a time, and answers would wait for their turn."
+            " Leave it at 1, or set database_url to a PostgreSQL database."
+        )
     pepper = settings.key_pepper.get_secret_value()
     if pepper and len(pepper.encode()) < PEPPER_BYTES_MIN:
         problems.append(f"key_pepper: needs {PEPPER_BYTES_MIN} bytes or more.")
@@ -82,6 +85,11 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.admission.refresh_s > 1:
         problems.append("admission.refresh_s: needs 1 or less, so that a revoked key is refused within a second.")
     return problems
+
+
+def is_sqlite(settings: Settings) -> bool:
+    """The installation's database is a file, in data_dir or elsewhere."""
+    return not settings.database_url or settings.database_url.startswith("sqlite")
 
 
 def open_database(settings: Settings) -> Engine:

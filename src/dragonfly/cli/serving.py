@@ -3,6 +3,9 @@
 import os
 import platform
 from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
 
 from dragonfly import __version__
 from dragonfly.app.build import serve_forever
@@ -12,6 +15,7 @@ from dragonfly.cli.output import AsJson, show_fields, show_json, show_line
 from dragonfly.demo import run_demo
 from dragonfly.settings import load_settings
 
+WORKERS_VARIABLE = "DRAGONFLY_SERVER__WORKERS"
 SHOWN_PACKAGES = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "sqlalchemy")
 
 
@@ -30,7 +34,13 @@ def demo() -> None:
     run_demo(os.environ, show_line)
 
 
-def serve(config: ConfigFile = None) -> None:
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes that share the port; needs PostgreSQL. Else server.workers.", min=1),
+]
+
+
+def serve(config: ConfigFile = None, workers: Workers = None) -> None:
     """Run the gateway.
 
     Until SIGTERM or Ctrl-C; running answers may finish first. Settings come from dragonfly.toml and the
@@ -42,8 +52,10 @@ def serve(config: ConfigFile = None) -> None:
       dragonfly serve
       DRAGONFLY_SERVER__PORT=9000 DEEPSEEK_API_KEY=… dragonfly serve
       dragonfly serve --config /etc/dragonfly/dragonfly.toml
+      dragonfly serve --workers 4
     """
-    serve_forever(configure(os.environ, config))
+    given = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
+    serve_forever(configure({**os.environ, **given}, config))
 
 
 def migrate(config: ConfigFile = None, as_json: AsJson = False) -> None:

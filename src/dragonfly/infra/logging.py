@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -63,12 +64,24 @@ class FieldRefused(TypeError):
 
 
 class EventLog:
-    """Writes events as lines. `strict` raises for a wrong field (tests); else the field is left out and told."""
+    """Writes events as lines. `strict` raises for a wrong field (tests); else the field is left out and told.
 
-    def __init__(self, stream: BinaryIO, clock: Clock, *, level: Level = Level.INFO, strict: bool = False) -> None:
+    With a `worker`, every line has its number.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        clock: Clock,
+        *,
+        level: Level = Level.INFO,
+        strict: bool = False,
+        worker: int | None = None,
+    ) -> None:
         self._clock = clock
         self._level = level
         self._strict = strict
+        self._always: dict[str, int] = {} if worker is None else {"worker": worker}
         self._lines: structlog.BoundLogger = structlog.wrap_logger(
             structlog.BytesLogger(stream),
             processors=[structlog.processors.JSONRenderer(serializer=_encode)],
@@ -85,7 +98,8 @@ class EventLog:
                 raise FieldRefused(f"the event {event.name} was given wrong or incomplete fields")
             shown["fields_refused"] = True
         stamp = datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC).isoformat(timespec="milliseconds")
-        self._lines.msg(event.name, level=event.level.name.lower(), time=stamp, **shown)
+        with suppress(OSError):  # a log that nobody takes any more, or a full disk, must not stop the service
+            self._lines.msg(event.name, level=event.level.name.lower(), time=stamp, **self._always, **shown)
 
 
 class Described(NamedTuple):

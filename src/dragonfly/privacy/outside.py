@@ -18,10 +18,12 @@ class Said(NamedTuple):
 
 LOG_FIELDS: dict[str, Said] = {
     "channel": Said("Which way to a provider"),
+    "code": Said("The code of an error"),
     "connections": Said("How many are open"),
     "count": Said("How many"),
     "descriptors_max": Said("How many files and sockets the process may hold"),
     "exceptions": Said("Types of a failure and its causes, without their words"),
+    "exit_status": Said("How a worker ended; below zero: by which signal"),
     "frames": Said("Places in the code, without values"),
     "host": Said("The address that is listened on"),
     "job": Said("Which recurring work"),
@@ -31,14 +33,17 @@ LOG_FIELDS: dict[str, Said] = {
     "missing": Said("Names of walls that do not stand"),
     "models": Said("How many are on offer"),
     "notes": Said("How many remarks the catalogue has"),
+    "number": Said("Which worker of this machine"),
     "place": Said("Where in a library's code"),
     "port": Said("The port that is listened on"),
     "providers": Said("How many are connected"),
     "request_id": Said("Which request, to look for in the books", Category.USAGE),
+    "restart_s": Said("When the next worker takes the place"),
     "source": Said("Which last resort caught it"),
     "status": Said("An HTTP status"),
     "step": Said("Which step of stopping"),
     "waiting": Said("How many settlements wait"),
+    "workers": Said("How many serve"),
 }
 """Every field of every event. Category USAGE where it leads to one customer's request, ACCOUNT to a person."""
 

@@ -1,0 +1,33 @@
+"""How soon a worker that ended is started again, and who takes a connection."""
+
+from itertools import pairwise
+
+import pytest
+
+from dragonfly.app.accepting import Share, Tally
+from dragonfly.app.supervise import RESTART_S, RESTART_S_MAX, restart_pause_s
+
+
+def test_a_first_end_costs_no_pause_and_further_ones_ever_longer_ones_up_to_a_bound() -> None:
+    pauses = [restart_pause_s(failures) for failures in range(200)]
+    assert pauses[:3] == [0.0, RESTART_S, 2 * RESTART_S]
+    assert all(earlier <= later for earlier, later in pairwise(pauses))
+    assert pauses[-1] == RESTART_S_MAX
+
+
+@pytest.mark.parametrize(
+    ("counts", "takers"),
+    [
+        ((0, 0, 0), {0, 1, 2}),
+        ((1, 0, 0), {0, 1, 2}),
+        ((2, 0, 0), {1, 2}),
+        ((5, 5, 3), {2}),
+        ((110, 100, 105), {0, 1, 2}),
+    ],
+)
+def test_whoever_has_the_fewest_connections_takes_the_next(counts: tuple[int, ...], takers: set[int]) -> None:
+    tally = Tally(len(counts))
+    for worker, count in enumerate(counts):
+        tally.put(worker, count)
+    shares = [Share(tally, worker) for worker in range(len(counts))]
+    assert {number for number, share in enumerate(shares) if not share.is_exceeded(counts[number])} == takers
