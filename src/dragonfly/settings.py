@@ -97,6 +97,37 @@ class AdmissionSettings(Section):
     concurrency_max: int = Field(200, ge=0, description="Default per key; 0: no limit")
 
 
+class MailSettings(Section):
+    """How mail leaves."""
+
+    transport: Literal["console", "resend", "smtp"] = Field(
+        "console", description="console shows mail on standard output and sends none"
+    )
+    from_address: str = Field("", description="Who mail comes from, e.g. hello@mail.example.com")
+    from_name: str = Field("Dragonfly", description="The name beside it, and of this installation in mails")
+    reply_to: str = Field("", description="Where answers go; empty: to from_address")
+    operator_address: str = Field("", description="Who is told of tickets and alerts; empty: nobody")
+    resend_api_key: SecretStr = Field(SecretStr(""), description="For transport resend: re_…")
+    resend_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="whsec_…; with it, bounces and complaints stop mail to an address"
+    )
+    resend_url: str = Field("https://api.resend.com", description="Where Resend's API is")
+    smtp_host: str = Field("", description="For transport smtp")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="587 for starttls, 465 for implicit")
+    smtp_tls: Literal["starttls", "implicit", "none"] = Field(
+        "starttls", description="none only for a server on this machine"
+    )
+    smtp_user: str = Field("", description="Empty: without signing in")
+    smtp_password: SecretStr = SecretStr("")
+    ca_file: Path | None = Field(None, description="Extra certificate authority, for a private mail server")
+    low_balance_nusd: int = Field(
+        1_000_000_000,
+        ge=0,
+        le=10**15,
+        description="Below this balance customers are told, unless they choose another",
+    )
+
+
 class CatalogSettings(Section):
     """What is sold. Providers, channels and models themselves stand in the TOML file's [providers.*] and
     [[models]] tables, read by the catalogue."""
@@ -127,6 +158,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    mail: MailSettings = MailSettings()
     catalog: CatalogSettings = CatalogSettings()
     privacy: PrivacySettings = PrivacySettings()
     catalog_tables: dict[str, object] = Field(

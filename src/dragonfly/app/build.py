@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dragonfly.api.health import Readiness
 from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.surface import build_surface
+from dragonfly.app.mail import mail_jobs, open_post_office
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
 from dragonfly.app.supervise import Post, Supervisor
@@ -27,6 +29,7 @@ from dragonfly.gateway.gateway import Gateway, Reader, Report
 from dragonfly.gateway.server import lane
 from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncaught, describe, tame_libraries
+from dragonfly.mail.sending import Postman
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
 from dragonfly.worker import Job, Pulse, gate_jobs, pause_job, retention_job, run_jobs
@@ -128,9 +131,11 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     recurring = {job.name: job for job in gate_jobs(gate, settings.admission, log)}
     pulse = Pulse(recurring["beat"], clock)
     recurring["beat"] = pulse.job
-    jobs = Recurring(
-        (*recurring.values(), pause_job(gate, engine, threads), retention_job(engine, threads, clock, log)), log
-    )
+    office = open_post_office(settings, peppers_of(settings), sys.stdout)
+    postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
+    forgetful = retention_job(engine, threads, clock, log)
+    posted = mail_jobs(postman, engine, threads, clock, log)
+    jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), forgetful, *posted), log)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
@@ -153,6 +158,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(
             Step("gateway", gateway.stop),
+            Step("mail", postman.stop),
             Step("jobs", jobs.stop),
             Step("gate", gate.stop, s_max=2 * STOP_WAIT_S_MAX + STOP_STEP_S),
             Step("pool", pool.close),

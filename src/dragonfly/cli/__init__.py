@@ -7,6 +7,7 @@ import typer
 from dragonfly.cli.books import ledger_commands
 from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
 from dragonfly.cli.failures import run
+from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
 from dragonfly.cli.privacy import privacy_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
@@ -29,6 +30,7 @@ for name, group in {
     "credit": credit_commands,
     "catalog": catalog_commands,
     "ledger": ledger_commands,
+    "mail": mail_commands,
     "privacy": privacy_commands,
 }.items():
     commands.add_typer(group, name=name)

@@ -13,6 +13,12 @@ TEXT_LENGTH_MAX = 10_000
 LINK_LENGTH_MAX = 2_000
 NUMBER_MAX = 10**12
 LANGUAGES: Final = ("en", "zh")
+ATTEMPTS_MAX = 12
+BACKOFF_FIRST_S = 30.0
+BACKOFF_MAX_S = 7_200.0
+"""Twelve attempts lie within nine hours: less than the 24 that Resend remembers an idempotency key."""
+STALE_S = 2 * 86_400
+"""A mail that has waited longer, because nothing ran that could send it, is not sent: its links have expired."""
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -58,3 +64,12 @@ def _fits(field: Field | tuple[str, ...], value: str | int) -> bool:
     if field is Field.LINE:
         return 0 < len(value) <= LINE_LENGTH_MAX and value.isprintable()
     return 0 < len(value) <= TEXT_LENGTH_MAX and all(line.isprintable() for line in value.split("\n"))
+
+
+def backoff_s(attempts: int, jitter: float) -> float:
+    """The pause after the `attempts`-th failure: doubles up to a bound. `jitter` from 0 to 1 spreads the upper half,
+    so that mails which failed together do not come back together."""
+    assert attempts >= 1
+    assert 0 <= jitter <= 1
+    longest = min(BACKOFF_FIRST_S * 2.0 ** (attempts - 1), BACKOFF_MAX_S)
+    return longest * (0.5 + jitter / 2)

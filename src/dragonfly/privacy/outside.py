@@ -17,6 +17,7 @@ class Said(NamedTuple):
 
 
 LOG_FIELDS: dict[str, Said] = {
+    "attempts": Said("How often it was tried"),
     "channel": Said("Which way to a provider"),
     "code": Said("The code of an error"),
     "connections": Said("How many are open"),
@@ -24,6 +25,7 @@ LOG_FIELDS: dict[str, Said] = {
     "descriptors_max": Said("How many files and sockets the process may hold"),
     "exceptions": Said("Types of a failure and its causes, without their words"),
     "exit_status": Said("How a worker ended; below zero: by which signal"),
+    "failure": Said("Why it failed, a word from a closed list"),
     "frames": Said("Places in the code, without values"),
     "host": Said("The address that is listened on"),
     "job": Said("Which recurring work"),
@@ -31,6 +33,7 @@ LOG_FIELDS: dict[str, Said] = {
     "landlock_abi": Said("Which version of the kernel's walls"),
     "logger": Said("Which library"),
     "missing": Said("Names of walls that do not stand"),
+    "mail": Said("Which mail, to look for in the outbox", Category.ACCOUNT),
     "models": Said("How many are on offer"),
     "notes": Said("How many remarks the catalogue has"),
     "number": Said("Which worker of this machine"),
@@ -59,7 +62,16 @@ class Host(NamedTuple):
     policy_url: str
 
 
-SERVICES: tuple[Host, ...] = ()
+SERVICES: tuple[Host, ...] = (
+    Host(
+        host="api.resend.com",
+        who="Resend",
+        purpose="Delivers mail",
+        category=Category.ACCOUNT,
+        receives="The address, subject and words of each mail",
+        policy_url="https://resend.com/legal/privacy-policy",
+    ),
+)
 """Hosts that are not model providers; none is called unless its feature is switched on."""
 
 

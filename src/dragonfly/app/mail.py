@@ -1,0 +1,101 @@
+"""Puts the parts of mail together, for the serving process and for commands."""
+
+import ssl
+from typing import TextIO
+
+from sqlalchemy import Engine
+
+from dragonfly.core.clock import Clock
+from dragonfly.infra.database import DatabaseThreads
+from dragonfly.infra.logging import EventLog
+from dragonfly.keys.rules import Peppers
+from dragonfly.mail.jobs import forgetting_mail
+from dragonfly.mail.rendering import Press, Site
+from dragonfly.mail.rules import is_mail_address
+from dragonfly.mail.seals import Seals
+from dragonfly.mail.sending import Postman, PostOffice
+from dragonfly.mail.transports.opening import open_transport
+from dragonfly.settings import MailSettings, Settings, SettingsInvalid
+from dragonfly.worker import Job
+
+SEND_EVERY_S = 1.0
+FORGET_EVERY_S = 600.0
+SEALS_VERSION = 1
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def seals_of(peppers: Peppers) -> Seals:
+    """Links and digests under the installation's first pepper, which stays when newer ones hash new keys."""
+    secret = peppers.digest(SEALS_VERSION, b"mail") or peppers.digest(peppers.current, b"mail")
+    assert secret is not None, "there is always a current pepper"
+    return Seals(secret)
+
+
+def site_of(settings: Settings) -> Site:
+    """Where links in mails lead."""
+    url = settings.server.public_url or f"http://{settings.server.host}:{settings.server.port}"
+    return Site(settings.mail.from_name, url.rstrip("/"))
+
+
+def open_post_office(settings: Settings, peppers: Peppers, console: TextIO) -> PostOffice:
+    """Templates, seals and the transport of the settings. SettingsInvalid when `mail.ca_file` is unusable."""
+    try:
+        transport = open_transport(settings.mail, console)
+    except (OSError, ssl.SSLError):
+        raise SettingsInvalid(("mail.ca_file: cannot be read as certificates in PEM form.",)) from None
+    return PostOffice(Press(site_of(settings)), seals_of(peppers), transport)
+
+
+def mail_jobs(
+    postman: Postman, engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog
+) -> tuple[Job, ...]:
+    """What a serving process does for mail."""
+    return (
+        Job("mail", SEND_EVERY_S, postman.run),
+        Job("mail_retention", FORGET_EVERY_S, forgetting_mail(engine, threads, clock, log)),
+    )
+
+
+def mail_problems(settings: Settings) -> list[str]:
+    """What is wrong with the [mail] section as a whole."""
+    mail = settings.mail
+    addresses = {
+        "from_address": mail.from_address,
+        "reply_to": mail.reply_to,
+        "operator_address": mail.operator_address,
+    }
+    problems = [
+        f"mail.{name}: needs one plain address, such as hello@example.com."
+        for name, address in addresses.items()
+        if address and not is_mail_address(address)
+    ]
+    if not (mail.from_name and mail.from_name.isprintable() and len(mail.from_name) <= 100):
+        problems.append("mail.from_name: needs 1 to 100 printable characters.")
+    if mail.transport == "console":
+        return problems
+    needed = {"mail.from_address": mail.from_address, "server.public_url": settings.server.public_url}
+    problems += [
+        f'{name}: needed by mail.transport = "{mail.transport}".' for name, value in needed.items() if not value
+    ]
+    return problems + (_resend_problems(mail) if mail.transport == "resend" else _smtp_problems(mail))
+
+
+def _resend_problems(mail: MailSettings) -> list[str]:
+    problems = []
+    if not mail.resend_api_key.get_secret_value().isascii() or not mail.resend_api_key.get_secret_value():
+        problems.append('mail.resend_api_key: needed by mail.transport = "resend".')
+    host = mail.resend_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or mail.resend_url
+    if not mail.resend_url.startswith("https://") and host not in LOOPBACK:
+        problems.append("mail.resend_url: needs an address that begins with https://.")
+    return problems
+
+
+def _smtp_problems(mail: MailSettings) -> list[str]:
+    problems = []
+    if not mail.smtp_host:
+        problems.append('mail.smtp_host: needed by mail.transport = "smtp".')
+    if mail.smtp_tls == "none" and mail.smtp_host not in LOOPBACK:
+        problems.append("mail.smtp_tls: none is for a server on this machine; choose starttls or implicit.")
+    if mail.smtp_user and not mail.smtp_password.get_secret_value():
+        problems.append("mail.smtp_password: needed by mail.smtp_user.")
+    return problems
