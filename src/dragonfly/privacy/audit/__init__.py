@@ -1,0 +1,1 @@
+"""`dragonfly privacy audit`: canaries go through a live instance; all that it keeps is searched for them."""
