@@ -17,6 +17,7 @@ class InvalidKey(DragonflyError):
 
 class AccountUnverified(DragonflyError):
     code = "account_unverified"
+    status = 403
 
     def __init__(self) -> None:
         super().__init__("Verify the account's email address first: open the link in the verification mail.")
@@ -24,6 +25,7 @@ class AccountUnverified(DragonflyError):
 
 class AccountFrozen(DragonflyError):
     code = "account_frozen"
+    status = 403
 
     def __init__(self) -> None:
         super().__init__("This account is frozen. Write to support from the account's email address.")

@@ -54,7 +54,7 @@ class ApiGuard:
         elif body and not self._is_acceptable(scope):
             await self._refuse(415, scope, receive, send)
         else:
-            await self._inner(scope, _once(body, receive), send)
+            await self._inner(scope, given_once(body, receive), send)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole body; None when it is too large."""
@@ -78,7 +78,7 @@ class ApiGuard:
         return kind == JSON_TYPE or path.startswith(self._rules.form_paths)
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
+def given_once(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body in one message, then what the server says."""
     is_given = False
 

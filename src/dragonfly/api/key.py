@@ -1,7 +1,6 @@
 """GET /v1/key: what the calling key is, may do and has spent. The fields are OpenRouter's."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +13,7 @@ from dragonfly.core.clock import Clock
 from dragonfly.core.money import NUSD_PER_USD, usd_text
 from dragonfly.infra.database import DatabaseThreads, read
 from dragonfly.keys.queries import StoredKey, key_of_account
-from dragonfly.usage.queries import NS_PER_DAY, KeyCosts, day_of, key_costs
+from dragonfly.usage.queries import KeyCosts, day_of, key_costs, month_start
 
 Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
 
@@ -35,7 +34,7 @@ def key_reader(engine: Engine, threads: DatabaseThreads, clock: Clock) -> Reader
             stored = key_of_account(connection, key.key_id, account_id=key.account_id)
             if stored is None:
                 raise InvalidKey
-            costs = key_costs(connection, key.key_id, day=today, month_first_day=_month_first_day(today))
+            costs = key_costs(connection, key.key_id, day=today, month_first_day=month_start(today))
         return _Found(stored, costs)
 
     async def key_of(key: KeyPolicy, params: dict[str, str], query: dict[str, str]) -> bytes:
@@ -78,9 +77,3 @@ def key_shown(stored: StoredKey, costs: KeyCosts, policy: KeyPolicy) -> dict[str
         "rate_limit": {"requests": policy.requests_per_minute or -1, "interval": "1m"},
         "concurrency_limit": policy.concurrency_max or None,
     }
-
-
-def _month_first_day(day: int) -> int:
-    """The first day of the month in which `day` lies, both counted from the epoch."""
-    first = datetime.fromtimestamp(day * NS_PER_DAY // 1_000_000_000, UTC).replace(day=1)
-    return day_of(int(first.timestamp()) * 1_000_000_000)

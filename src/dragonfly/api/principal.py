@@ -45,6 +45,10 @@ Authenticate = Callable[[Request], Awaitable[Principal]]
 """The caller of a request; SessionInvalid when nobody has proven to be anybody, DatabaseAway when none can tell."""
 
 
+PRINCIPAL = "dragonfly.principal"
+"""In the scope of a request whose caller is known before its route: `Repeats` asks for the caller first."""
+
+
 class SessionInvalid(DragonflyError):
     """No, malformed, expired, revoked or stolen credentials: one answer for all, so that nothing can be probed."""
 
@@ -82,6 +86,9 @@ async def refuse_everybody(_request: Request) -> Principal:
 
 
 async def _session_of(request: Request, _described: Annotated[object, Security(SESSION)] = None) -> Principal:
+    known: Principal | None = request.scope.get(PRINCIPAL)
+    if known is not None:
+        return known
     authenticate: Authenticate = request.app.state.authenticate
     return await authenticate(request)
 

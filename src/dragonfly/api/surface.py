@@ -16,6 +16,7 @@ from dragonfly.api.description import DescribedApi
 from dragonfly.api.guard import API_PREFIX, BODIES_DEFAULT, ApiGuard, BodyRules
 from dragonfly.api.health import Readiness, health_routes
 from dragonfly.api.principal import Authenticate, refuse_everybody
+from dragonfly.api.repeats import UNCERTAIN, Repeats, RepeatStore
 from dragonfly.core.clock import Clock
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import IdSource
@@ -57,10 +58,12 @@ def build_surface(
     routers: Sequence[APIRouter] = (),
     authenticate: Authenticate = refuse_everybody,
     bodies: BodyRules = BODIES_DEFAULT,
+    repeats: RepeatStore | None = None,
 ) -> ASGIApp:
     """The ASGI application. `failed` is told of exceptions that nobody expected; their text goes nowhere.
 
-    `routers` are the features' routes; `authenticate` is what the dependencies of `dragonfly.api.principal` ask.
+    `routers` are the features' routes; `authenticate` is what the dependencies of `dragonfly.api.principal` ask;
+    `repeats` remembers what idempotency keys were used for.
     """
     api = DescribedApi(
         title="Dragonfly",
@@ -76,7 +79,10 @@ def build_surface(
     api.add_exception_handler(RequestValidationError, _refuse)
     api.add_exception_handler(DragonflyError, _refuse_expected)
     api.add_exception_handler(Exception, _refuse)
-    guarded = ApiGuard(api, refuse=_refuse_early, rules=bodies)
+    routed: ASGIApp = api
+    if repeats is not None:
+        routed = Repeats(api, repeats, authenticate=authenticate, refuse=_refusal_of)
+    guarded = ApiGuard(routed, refuse=_refuse_early, rules=bodies)
     return Envelope(guarded, clock=clock, ids=ids, failed=failed)
 
 
@@ -157,7 +163,12 @@ async def _refuse(request: Request, failure: Exception) -> Response:
 
 async def _refuse_expected(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, DragonflyError), "the framework gives each handler what it was added for"
+    request.scope[UNCERTAIN] = getattr(failure, "is_uncertain", False)
     return refusal_response(failure, request.scope["dragonfly.request_id"])
+
+
+def _refusal_of(failure: DragonflyError, scope: Scope) -> Response:
+    return refusal_response(failure, scope["dragonfly.request_id"])
 
 
 async def _refuse_early(status: int, scope: Scope, receive: Receive, send: Send) -> None:

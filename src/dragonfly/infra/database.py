@@ -268,7 +268,7 @@ class DatabaseThreads:
         # Not wait_for: work that nobody waits for any longer still occupies a thread, and still counts.
         done, _ = await asyncio.wait((future,), timeout=self._wait_s)
         if not done:
-            raise DatabaseAway
+            raise DatabaseAway(is_uncertain=True)
         return future.result()
 
     def _finished(self, future: "asyncio.Future[T]") -> None:

@@ -1,5 +1,6 @@
 """Reads of metered requests. All are scoped to the account that owns the rows."""
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, tuple_
@@ -7,7 +8,8 @@ from sqlalchemy import Connection, func, select, tuple_
 from dragonfly.core.ids import AccountId, KeyId, RequestId
 from dragonfly.usage.tables import usage, usage_days
 
-NS_PER_DAY = 86_400 * 1_000_000_000
+SECONDS_PER_DAY = 86_400
+NS_PER_DAY = SECONDS_PER_DAY * 1_000_000_000
 USAGE_PAGE_MAX = 1_000
 TOTALS_PAGE_MAX = 10_000
 _EPOCH_WEEKDAY = 3
@@ -79,6 +81,12 @@ def day_of(at_ns: int) -> int:
 def week_start(day: int) -> int:
     """The Monday of the week in which `day` lies."""
     return day - (day + _EPOCH_WEEKDAY) % 7
+
+
+def month_start(day: int) -> int:
+    """The first day of the month in which `day` lies, both counted from the epoch."""
+    first = datetime.fromtimestamp(day * SECONDS_PER_DAY, UTC).replace(day=1)
+    return int(first.timestamp()) // SECONDS_PER_DAY
 
 
 def usage_by_request(connection: Connection, account_id: AccountId, request_id: RequestId) -> UsageRow | None:

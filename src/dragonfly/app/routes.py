@@ -1,0 +1,43 @@
+"""Puts the routes of the account API together."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from dragonfly.api.desk import Desk
+from dragonfly.api.keys import key_routes
+from dragonfly.api.management_keys import management_key_routes, with_management_keys
+from dragonfly.api.principal import Authenticate
+from dragonfly.api.repeats import RepeatStore
+from dragonfly.api.routing_profiles import routing_profile_routes
+from dragonfly.api.usage import usage_routes
+from dragonfly.keys.rules import Peppers
+
+
+@dataclass(frozen=True, slots=True)
+class AccountApi:
+    """What `build_surface` needs of the account API."""
+
+    routers: tuple[APIRouter, ...]
+    authenticate: Authenticate
+    repeats: RepeatStore
+
+
+def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> AccountApi:
+    """Keys, management keys, routing profiles and usage, for those whom `sessions` or a management key proves."""
+
+    def seal(text: bytes) -> bytes:
+        digest = peppers.digest(peppers.current, text)
+        assert digest is not None, "the current pepper is there"
+        return digest
+
+    return AccountApi(
+        routers=(
+            key_routes(desk, peppers),
+            management_key_routes(desk, peppers),
+            routing_profile_routes(desk),
+            usage_routes(desk),
+        ),
+        authenticate=with_management_keys(sessions, desk, peppers),
+        repeats=RepeatStore(desk, seal),
+    )
