@@ -12,6 +12,8 @@ from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
+from dragonfly.infra.repeats import forget_old_repeats
+from dragonfly.keys.codes import forget_old_codes
 from dragonfly.settings import AdmissionSettings
 from dragonfly.usage.actions import forget_old_usage
 
@@ -102,6 +104,23 @@ def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: E
             log.write(USAGE_FORGOTTEN, count=forgotten)
 
     return Job("retention", RETENTION_EVERY_S, forget)
+
+
+def forgetting_job(engine: Engine, threads: DatabaseThreads, clock: Clock) -> Job:
+    """Used-up idempotency keys and codes for apps go, a bounded number at a time."""
+
+    def forget_some() -> int:
+        with write(engine) as connection:
+            now_ns = clock.now_ns()
+            return forget_old_repeats(connection, now_ns=now_ns) + forget_old_codes(connection, now_ns=now_ns)
+
+    async def forget() -> None:
+        forgotten = 1
+        while forgotten:
+            forgotten = await threads.run(forget_some)
+            await asyncio.sleep(RETENTION_PAUSE_S)
+
+    return Job("forgetting", RETENTION_EVERY_S, forget)
 
 
 async def run_jobs(jobs: tuple[Job, ...], log: EventLog) -> None:

@@ -39,3 +39,13 @@ class Desk:
                 return work(connection)
 
         return await self.threads.run(run)
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatStore:
+    """Where `Repeats` remembers what idempotency keys were used for."""
+
+    desk: Desk
+    seal: Callable[[bytes], bytes]
+    """A digest of 32 bytes under a secret of the installation: bodies may hold passwords, which must not be
+    guessable from it."""

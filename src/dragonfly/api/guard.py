@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dragonfly.api.desk import RepeatStore
+
 API_PREFIX = "/api/"
 BODY_BYTES_MAX = 256 * 1024
 """Payment providers' webhooks are the largest bodies; what people send is a few kilobytes."""
@@ -16,11 +18,13 @@ Refuse = Callable[[int, Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class BodyRules:
-    """What bodies under /api may be."""
+    """What bodies under /api may be, and where those of repeated requests are recognised."""
 
     bytes_max: int = BODY_BYTES_MAX
     form_paths: tuple[str, ...] = ()
     """Beginnings of paths where somebody else decides the form: one-click unsubscribing (RFC 8058) posts a form."""
+    repeats: RepeatStore | None = None
+    """None: `Idempotency-Key` is accepted and means nothing."""
 
 
 BODIES_DEFAULT = BodyRules()

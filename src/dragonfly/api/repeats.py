@@ -10,18 +10,15 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dragonfly.api.desk import Desk
+from dragonfly.api.desk import RepeatStore
 from dragonfly.api.guard import API_PREFIX, given_once
 from dragonfly.api.principal import PRINCIPAL, Authenticate, Principal
 from dragonfly.core.errors import DragonflyError
@@ -40,8 +37,6 @@ _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 Refuse = Callable[[DragonflyError, Scope], Response]
 """Gives an expected error its HTTP shape."""
-Seal = Callable[[bytes], bytes]
-"""A digest of 32 bytes under a secret of the installation: bodies may hold passwords, which must not be guessable."""
 
 
 class IdempotencyKeyInvalid(DragonflyError):
@@ -90,18 +85,10 @@ def kept(*secrets: str) -> dict[str, object]:
     return {EXTENSION: list(secrets)}
 
 
-@dataclass(frozen=True, slots=True)
-class RepeatStore:
-    """Where repeats are remembered."""
-
-    desk: Desk
-    seal: Seal
-
-
 class Repeats:
     """Stands before the routes; only requests with the header pay for it."""
 
-    def __init__(self, api: FastAPI, store: RepeatStore, *, authenticate: Authenticate, refuse: Refuse) -> None:
+    def __init__(self, api: ASGIApp, store: RepeatStore, *, authenticate: Authenticate, refuse: Refuse) -> None:
         self._api = api
         self._store = store
         self._authenticate = authenticate
@@ -155,7 +142,7 @@ class Repeats:
         await self._api(scope, receive, _collector(messages))
         status = next((one["status"] for one in messages if one["type"] == "http.response.start"), 500)
         body = b"".join(one.get("body", b"") for one in messages if one["type"] == "http.response.body")
-        secrets = secrets_of(self._api, scope)
+        secrets = _secrets_of(scope)
         reply = None if secrets is None else _without(body, secrets)
         is_refused = status >= 400 and not scope.get(UNCERTAIN, status >= 500)
 
@@ -183,13 +170,13 @@ class _Claim(NamedTuple):
         return claim(connection, self.account_id, self.digest, self.request_digest, now_ns=self.now_ns)
 
 
-def secrets_of(api: FastAPI, scope: Scope) -> list[str] | None:
-    """The fields that repeats do not show, of the route that `scope` leads to; None: its answer is not kept."""
-    for route in api.routes:
-        if isinstance(route, APIRoute) and route.matches(scope)[0] is Match.FULL:
-            found = (route.openapi_extra or {}).get(EXTENSION)
-            return None if found is None else list(found)
-    return None
+def _secrets_of(scope: Scope) -> list[str] | None:
+    """The fields that repeats do not show, of the route that answered; None: its answer is not kept."""
+    route = scope.get("route")  # the framework puts it there when it has found one
+    if not isinstance(route, APIRoute):
+        return None
+    found = (route.openapi_extra or {}).get(EXTENSION)
+    return None if found is None else list(found)
 
 
 def _key_of(scope: Scope) -> bytes | None:

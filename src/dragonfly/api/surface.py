@@ -16,7 +16,7 @@ from dragonfly.api.description import DescribedApi
 from dragonfly.api.guard import API_PREFIX, BODIES_DEFAULT, ApiGuard, BodyRules
 from dragonfly.api.health import Readiness, health_routes
 from dragonfly.api.principal import Authenticate, refuse_everybody
-from dragonfly.api.repeats import UNCERTAIN, Repeats, RepeatStore
+from dragonfly.api.repeats import UNCERTAIN, Repeats
 from dragonfly.core.clock import Clock
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import IdSource
@@ -58,12 +58,10 @@ def build_surface(
     routers: Sequence[APIRouter] = (),
     authenticate: Authenticate = refuse_everybody,
     bodies: BodyRules = BODIES_DEFAULT,
-    repeats: RepeatStore | None = None,
 ) -> ASGIApp:
     """The ASGI application. `failed` is told of exceptions that nobody expected; their text goes nowhere.
 
-    `routers` are the features' routes; `authenticate` is what the dependencies of `dragonfly.api.principal` ask;
-    `repeats` remembers what idempotency keys were used for.
+    `routers` are the features' routes; `authenticate` is what the dependencies of `dragonfly.api.principal` ask.
     """
     api = DescribedApi(
         title="Dragonfly",
@@ -80,8 +78,8 @@ def build_surface(
     api.add_exception_handler(DragonflyError, _refuse_expected)
     api.add_exception_handler(Exception, _refuse)
     routed: ASGIApp = api
-    if repeats is not None:
-        routed = Repeats(api, repeats, authenticate=authenticate, refuse=_refusal_of)
+    if bodies.repeats is not None:
+        routed = Repeats(api, bodies.repeats, authenticate=authenticate, refuse=_refusal_of)
     guarded = ApiGuard(routed, refuse=_refuse_early, rules=bodies)
     return Envelope(guarded, clock=clock, ids=ids, failed=failed)
 

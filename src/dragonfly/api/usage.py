@@ -50,6 +50,7 @@ KeyFilter = Annotated[str | None, Query(max_length=64, description="Only request
 GroupFilter = Annotated[str | None, Query(max_length=64, description="Only requests of keys in this group.")]
 ModelFilter = Annotated[str | None, Query(max_length=200, description="Only requests that this model answered.")]
 DimensionName = Literal["day", "key", "key_group", "model", "provider"]
+By = Annotated[tuple[DimensionName, ...], Query(min_length=1, max_length=5, description="In this order.")]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _SHAPES: dict[Dimension, type[str] | type[int]] = {Dimension.DAY: int}
 
@@ -163,38 +164,23 @@ def usage_routes(desk: Desk) -> APIRouter:
     async def totals(
         principal: Reader,
         asked: Filters,
-        by: Annotated[list[DimensionName], Query(max_length=5, description="In this order.")] = ["day"],  # noqa: B006
+        by: By = ("day",),
         limit: Limit = PAGE_MAX,
         cursor: Cursor = None,
     ) -> Page[TotalShown]:
         """Totals are of whole UTC days. Each dimension may stand once."""
         dimensions = [Dimension(name) for name in dict.fromkeys(by)]
-        kind = "totals:" + ",".join(dimension.value for dimension in dimensions)
-        after = cursor_position(kind, cursor, *(_SHAPES.get(dimension, str) for dimension in dimensions))
-
-        def find(connection: Connection) -> Page[TotalShown]:
-            account_id = principal.account_id
-            found = usage_totals(connection, account_id, asked.filter, dimensions, after=after, limit=limit + 1)
-            page, next_cursor = page_of(found, limit, kind, lambda total: total.of)
-            return Page(data=[_total_shown(total, dimensions) for total in page], next_cursor=next_cursor)
-
-        return await desk.read(find)
+        page, next_cursor = await _totals(desk, principal.account_id, asked.filter, dimensions, (limit, cursor))
+        return Page(data=[_total_shown(total, dimensions) for total in page], next_cursor=next_cursor)
 
     @routes.get("/activity", operation_id="activity", summary="Each day's use of each model")
     async def activity(
         principal: Reader, asked: Filters, limit: Limit = PAGE_MAX, cursor: Cursor = None
     ) -> Page[ActivityShown]:
         """OpenRouter's fields, for the ninety days that are kept, the running day included."""
-        after = cursor_position("activity", cursor, int, str, str)
-        dimensions = (Dimension.DAY, Dimension.MODEL, Dimension.PROVIDER)
-
-        def find(connection: Connection) -> Page[ActivityShown]:
-            account_id = principal.account_id
-            found = usage_totals(connection, account_id, asked.filter, dimensions, after=after, limit=limit + 1)
-            page, next_cursor = page_of(found, limit, "activity", lambda total: total.of)
-            return Page(data=[_activity_shown(total) for total in page], next_cursor=next_cursor)
-
-        return await desk.read(find)
+        dimensions = [Dimension.DAY, Dimension.MODEL, Dimension.PROVIDER]
+        page, next_cursor = await _totals(desk, principal.account_id, asked.filter, dimensions, (limit, cursor))
+        return Page(data=[_activity_shown(total) for total in page], next_cursor=next_cursor)
 
     @routes.get(
         "/usage/export.csv",
@@ -215,6 +201,19 @@ def usage_routes(desk: Desk) -> APIRouter:
         return StreamingResponse(_table(desk, account_id, wanted), media_type="text/csv", headers=headers)
 
     return routes
+
+
+async def _totals(
+    desk: Desk, account_id: AccountId, wanted: UsageFilter, by: list[Dimension], asked: tuple[int, str | None]
+) -> tuple[list[Total], str | None]:
+    """A page of totals and its next cursor; `asked` are the page's length and cursor."""
+    limit, cursor = asked
+    kind = "totals:" + ",".join(dimension.value for dimension in by)
+    after = cursor_position(kind, cursor, *(_SHAPES.get(dimension, str) for dimension in by))
+    found = await desk.read(
+        lambda connection: usage_totals(connection, account_id, wanted, by, after=after, limit=limit + 1)
+    )
+    return page_of(found, limit, kind, lambda total: total.of)
 
 
 def usage_shown(found: LabelledRow) -> UsageShown:

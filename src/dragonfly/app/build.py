@@ -12,12 +12,13 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.gate import STOP_WAIT_S_MAX, Gate
 from dragonfly.api.credits import credits_reader
+from dragonfly.api.desk import Desk
 from dragonfly.api.generation import generation_reader
 from dragonfly.api.health import Readiness
 from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
-from dragonfly.api.surface import build_surface
 from dragonfly.app.mail import mail_jobs, open_post_office
+from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
 from dragonfly.app.supervise import Post, Supervisor
@@ -32,7 +33,7 @@ from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncau
 from dragonfly.mail.sending import Postman
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
-from dragonfly.worker import Job, Pulse, gate_jobs, pause_job, retention_job, run_jobs
+from dragonfly.worker import Job, Pulse, forgetting_job, gate_jobs, pause_job, retention_job, run_jobs
 
 ON_OFFER = Event("on_offer", Level.INFO, {"models": int, "providers": int, "notes": int})
 SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
@@ -115,9 +116,8 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     log.write(ON_OFFER, models=len(catalog.names()), providers=len(catalog.providers()), notes=len(catalog.notes))
     ids = IdSource()
     threads = DatabaseThreads()
-    gate = Gate(
-        settings.admission, engine, catalog=catalog, peppers=peppers_of(settings), clock=clock, ids=ids, log=log
-    )
+    peppers = peppers_of(settings)
+    gate = Gate(settings.admission, engine, catalog=catalog, peppers=peppers, clock=clock, ids=ids, log=log)
     pool = Pool(limits=pool_limits(settings.upstream), clock=clock, ca_file=settings.upstream.ca_file)
     gateway = Gateway(
         settings=settings,
@@ -131,11 +131,11 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     recurring = {job.name: job for job in gate_jobs(gate, settings.admission, log)}
     pulse = Pulse(recurring["beat"], clock)
     recurring["beat"] = pulse.job
-    office = open_post_office(settings, peppers_of(settings), sys.stdout)
+    office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
-    forgetful = retention_job(engine, threads, clock, log)
+    forgetful = (forgetting_job(engine, threads, clock), retention_job(engine, threads, clock, log))
     posted = mail_jobs(postman, engine, threads, clock, log)
-    jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), forgetful, *posted), log)
+    jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
@@ -153,7 +153,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
 
     return Served(
-        app=build_surface(readiness=readiness, clock=clock, ids=ids, failed=failure_sink(log)),
+        app=account_surface(Desk(engine, threads, clock, ids), peppers, readiness, failure_sink(log)),
         protocol=lane(gateway),
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from starlette.types import ASGIApp
 
-from dragonfly.api.desk import Desk
+from dragonfly.api.desk import Desk, RepeatStore
+from dragonfly.api.guard import BodyRules
+from dragonfly.api.health import Readiness
 from dragonfly.api.keys import key_routes
 from dragonfly.api.management_keys import management_key_routes, with_management_keys
-from dragonfly.api.principal import Authenticate
-from dragonfly.api.repeats import RepeatStore
+from dragonfly.api.principal import Authenticate, refuse_everybody
 from dragonfly.api.routing_profiles import routing_profile_routes
+from dragonfly.api.surface import FailureSink, build_surface
 from dragonfly.api.usage import usage_routes
 from dragonfly.keys.rules import Peppers
 
@@ -40,4 +43,18 @@ def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> Account
         ),
         authenticate=with_management_keys(sessions, desk, peppers),
         repeats=RepeatStore(desk, seal),
+    )
+
+
+def account_surface(desk: Desk, peppers: Peppers, readiness: Readiness, failed: FailureSink) -> ASGIApp:
+    """Everything that is not the data plane, as a serving process offers it."""
+    account = account_api(desk, peppers, refuse_everybody)
+    return build_surface(
+        readiness=readiness,
+        clock=desk.clock,
+        ids=desk.ids,
+        failed=failed,
+        routers=account.routers,
+        authenticate=account.authenticate,
+        bodies=BodyRules(repeats=account.repeats),
     )
