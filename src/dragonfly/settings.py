@@ -128,6 +128,25 @@ class MailSettings(Section):
     )
 
 
+class AccountSettings(Section):
+    """People: registration, sign-in, trial credit."""
+
+    registration: bool = Field(True, description="False: nobody new may register")
+    terms_version: str = Field("2026-03-08", description="What one accepts when registering")
+    policy_version: str = Field("2026-03-08", description="Of the privacy policy")
+    trial_nusd: int = Field(100_000_000, ge=0, description="Trial credit of a verified address; 0: none")
+    trial_network_day_max: int = Field(3, ge=0, description="Trial credits for one network within a day")
+    trial_day_nusd_max: int = Field(50_000_000_000, ge=0, description="All trial credit within a day")
+    disposable_domains: tuple[str, ...] = Field((), description="Domains without trial credit, besides known ones")
+    password_memory_kib: int = Field(65_536, ge=8_192, le=1_048_576, description="Of argon2id, for each check")
+    google_client_id: str = Field("", description="Empty: no sign-in with Google")
+    google_client_secret: SecretStr = SecretStr("")
+    google_issuer: str = "https://accounts.google.com"
+    discord_client_id: str = Field("", description="Empty: no sign-in with Discord")
+    discord_client_secret: SecretStr = SecretStr("")
+    discord_url: str = "https://discord.com"
+
+
 class CatalogSettings(Section):
     """What is sold. Providers, channels and models themselves stand in the TOML file's [providers.*] and
     [[models]] tables, read by the catalogue."""
@@ -159,6 +178,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     mail: MailSettings = MailSettings()
+    accounts: AccountSettings = AccountSettings()
     catalog: CatalogSettings = CatalogSettings()
     privacy: PrivacySettings = PrivacySettings()
     catalog_tables: dict[str, object] = Field(

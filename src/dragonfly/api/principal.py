@@ -16,6 +16,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPBase
 from starlette.requests import Request
 
+from dragonfly.accounts.sessions import SessionInvalid as SessionInvalid
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
 
@@ -47,16 +48,6 @@ Authenticate = Callable[[Request], Awaitable[Principal]]
 
 PRINCIPAL = "dragonfly.principal"
 """In the scope of a request whose caller is known before its route: `Repeats` asks for the caller first."""
-
-
-class SessionInvalid(DragonflyError):
-    """No, malformed, expired, revoked or stolen credentials: one answer for all, so that nothing can be probed."""
-
-    code = "session_invalid"
-    status = 401
-
-    def __init__(self) -> None:
-        super().__init__("This session is not valid or has ended. Sign in again.")
 
 
 class Forbidden(DragonflyError):

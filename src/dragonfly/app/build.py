@@ -18,6 +18,7 @@ from dragonfly.api.health import Readiness
 from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.app.mail import mail_jobs, open_post_office
+from dragonfly.app.people import people_parts
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
@@ -137,6 +138,8 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     posted = mail_jobs(postman, engine, threads, clock, log)
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
+    people = people_parts(settings, engine, threads, clock, ids)
+
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
 
@@ -149,11 +152,12 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         gateway.start()
 
     async def close_database() -> None:
+        people.passwords.close()
         threads.close()
         await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
 
     return Served(
-        app=account_surface(Desk(engine, threads, clock, ids), peppers, readiness, failure_sink(log)),
+        app=account_surface(Desk(engine, threads, clock, ids), peppers, people, readiness, failure_sink(log)),
         protocol=lane(gateway),
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(

@@ -10,10 +10,11 @@ from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
 from dragonfly.api.keys import key_routes
 from dragonfly.api.management_keys import management_key_routes, with_management_keys
-from dragonfly.api.principal import Authenticate, refuse_everybody
+from dragonfly.api.principal import Authenticate
 from dragonfly.api.routing_profiles import routing_profile_routes
 from dragonfly.api.surface import FailureSink, build_surface
 from dragonfly.api.usage import usage_routes
+from dragonfly.app.people import PeoplesParts
 from dragonfly.keys.rules import Peppers
 
 
@@ -46,15 +47,17 @@ def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> Account
     )
 
 
-def account_surface(desk: Desk, peppers: Peppers, readiness: Readiness, failed: FailureSink) -> ASGIApp:
+def account_surface(
+    desk: Desk, peppers: Peppers, people: PeoplesParts, readiness: Readiness, failed: FailureSink
+) -> ASGIApp:
     """Everything that is not the data plane, as a serving process offers it."""
-    account = account_api(desk, peppers, refuse_everybody)
+    account = account_api(desk, peppers, people.authenticate)
     return build_surface(
         readiness=readiness,
         clock=desk.clock,
         ids=desk.ids,
         failed=failed,
-        routers=account.routers,
+        routers=(*people.routers, *account.routers),
         authenticate=account.authenticate,
         bodies=BodyRules(repeats=account.repeats),
     )

@@ -14,6 +14,7 @@ from dragonfly.catalog.build import build_catalog
 from dragonfly.catalog.catalog import Catalog
 from dragonfly.catalog.errors import CatalogInvalid
 from dragonfly.core.addresses import parse_networks
+from dragonfly.core.credentials import Seal
 from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.database import open_engine
 from dragonfly.keys.rules import PEPPER_BYTES_MIN, Peppers
@@ -145,9 +146,19 @@ def is_at_head(engine: Engine) -> bool:
 
 
 def peppers_of(settings: Settings) -> Peppers:
-    """The secret under which keys are stored: from the settings, else the file made with the database.
+    """The secret under which keys are stored; SettingsInvalid when it is missing."""
+    return Peppers({1: _pepper_of(settings)})
 
-    A missing file is an error and never replaced: with another pepper, every key would be refused.
+
+def seal_of(settings: Settings) -> Seal:
+    """Signs and digests the credentials of people, under the same secret. SettingsInvalid when it is missing."""
+    return Seal({1: _pepper_of(settings)})
+
+
+def _pepper_of(settings: Settings) -> bytes:
+    """From the settings, else the file made with the database.
+
+    A missing file is an error and never replaced: with another pepper, every key and password would be refused.
     """
     pepper = settings.key_pepper.get_secret_value().encode()
     path = settings.data_dir / PEPPER_FILE
@@ -162,7 +173,7 @@ def peppers_of(settings: Settings) -> Peppers:
         ) from None
     if len(pepper) < PEPPER_BYTES_MIN:
         raise SettingsInvalid((f"key_pepper: {path} is damaged; restore it from a backup.",))
-    return Peppers({1: pepper})
+    return pepper
 
 
 def _make_pepper(settings: Settings) -> None:

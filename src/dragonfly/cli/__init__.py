@@ -9,6 +9,7 @@ from dragonfly.cli.customers import account_commands, credit_commands, key_comma
 from dragonfly.cli.failures import run
 from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
+from dragonfly.cli.operators import operator_commands
 from dragonfly.cli.privacy import privacy_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
 
@@ -31,6 +32,7 @@ for name, group in {
     "catalog": catalog_commands,
     "ledger": ledger_commands,
     "mail": mail_commands,
+    "operator": operator_commands,
     "privacy": privacy_commands,
 }.items():
     commands.add_typer(group, name=name)

@@ -71,6 +71,22 @@ SERVICES: tuple[Host, ...] = (
         receives="The address, subject and words of each mail",
         policy_url="https://resend.com/legal/privacy-policy",
     ),
+    Host(
+        host="accounts.google.com",
+        who="Google",
+        purpose="Vouches for people who choose to sign in with Google",
+        category=Category.ACCOUNT,
+        receives="That somebody signs in here; no name or address from us",
+        policy_url="https://policies.google.com/privacy",
+    ),
+    Host(
+        host="discord.com",
+        who="Discord",
+        purpose="Vouches for people who choose to sign in with Discord",
+        category=Category.ACCOUNT,
+        receives="That somebody signs in here; no name or address from us",
+        policy_url="https://discord.com/privacy",
+    ),
 )
 """Hosts that are not model providers; none is called unless its feature is switched on."""
 
