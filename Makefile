@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := src tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test install-node check format-check lint types layers bench bench-quick fmt clean
+.PHONY: help demo serve test kill-test install-node check format-check lint types layers bench bench-quick fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ serve: $(VENV)/.installed ## Run the gateway from dragonfly.toml and the environ
 
 test: $(VENV)/.testable install-node ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest
+
+kill-test: $(VENV)/.testable ## The long version of the tests that kill and starve it (about twenty minutes)
+	@KILLS=200 OUTAGE_S=30 $(BIN)/python -m pytest tests/store/test_kill.py tests/system/test_kill.py \
+		tests/system/test_outage.py --timeout 3600
 
 install-node: ## Install OpenAI's Node SDK for its test, where there is a Node
 	@if command -v npm >/dev/null 2>&1 && ! test -d tests/sdk/node/node_modules/openai; then \

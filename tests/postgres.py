@@ -164,9 +164,14 @@ def postgres_database(server_url: str, template_url: str = "") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     copied = f" TEMPLATE {make_url(template_url).database}" if template_url else ""
     url = make_url(server_url).set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}{copied}")
-        try:
-            yield url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    server = url.render_as_string(hide_password=False)
+    _execute(server, f"CREATE DATABASE {name}{copied}")
+    try:
+        yield url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: str, statement: str) -> None:
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(statement.encode())

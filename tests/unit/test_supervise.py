@@ -5,12 +5,17 @@ from itertools import pairwise
 import pytest
 
 from dragonfly.app.accepting import Share, Tally
-from dragonfly.app.supervise import RESTART_S, RESTART_S_MAX, restart_pause_s
+from dragonfly.app.supervise import RESTART_S, RESTART_S_MAX, START_EVERY_S, restart_pause_s
 
 
-def test_a_first_end_costs_no_pause_and_further_ones_ever_longer_ones_up_to_a_bound() -> None:
-    pauses = [restart_pause_s(failures) for failures in range(200)]
-    assert pauses[:3] == [0.0, RESTART_S, 2 * RESTART_S]
+def test_a_worker_that_served_is_replaced_at_once_but_not_more_often_than_every_second() -> None:
+    assert restart_pause_s(lived_s=60.0, failures=0) == 0.0
+    assert restart_pause_s(lived_s=0.2, failures=0) == START_EVERY_S - 0.2
+
+
+def test_starts_that_fail_are_tried_again_ever_later_up_to_a_bound() -> None:
+    pauses = [restart_pause_s(lived_s=0.1, failures=failures) for failures in range(1, 200)]
+    assert pauses[:3] == [RESTART_S, 2 * RESTART_S, 4 * RESTART_S]
     assert all(earlier <= later for earlier, later in pairwise(pauses))
     assert pauses[-1] == RESTART_S_MAX
 

@@ -22,10 +22,10 @@ from dragonfly.app.accepting import Share, Tally
 from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.logging import Event, EventLog, Level
 
-STEADY_S = 10.0
-"""A worker that lived this long had a good start: if it ends, the next one comes at once."""
+START_EVERY_S = 1.0
+"""The next one takes the place of a worker that served at once, but no more often than this."""
 RESTART_S = 0.5
-"""Before the second start in a row that failed; doubles."""
+"""After a worker that ended before it served; doubles with each in a row."""
 RESTART_S_MAX = 30.0
 STOP_S_BEYOND_DRAIN = 60.0
 """How long a worker may take beside `server.shutdown_s`; all its steps of stopping together take less."""
@@ -64,12 +64,15 @@ class _Place:
     started_s: float = 0.0
     start_at_s: float = 0.0
     failures: int = 0
-    """Ends in a row that came soon after the start."""
+    """Starts in a row after which the worker ended without having served."""
+    has_served: bool = False
 
 
-def restart_pause_s(failures: int) -> float:
-    """How long to wait after this many bad starts in a row."""
-    return 0.0 if failures <= 0 else min(RESTART_S_MAX, RESTART_S * 2.0 ** min(failures - 1, 16))
+def restart_pause_s(lived_s: float, failures: int) -> float:
+    """How long to wait after a worker that lived so long, the last of `failures` that did not come to serve."""
+    if not failures:
+        return max(0.0, START_EVERY_S - lived_s)
+    return min(RESTART_S_MAX, RESTART_S * 2.0 ** min(failures - 1, 16))
 
 
 class Supervisor:
@@ -114,6 +117,7 @@ class Supervisor:
         for number, place in enumerate(self._places):
             if not place.process_id and place.start_at_s <= now_s:
                 place.started_s = now_s
+                place.has_served = False
                 place.process_id = self._fork(number)
 
     def _next_start_s(self) -> float | None:
@@ -155,6 +159,8 @@ class Supervisor:
             self._note_ready(os.read(self._ready, READ_BYTES))
 
     def _note_ready(self, numbers: bytes) -> None:
+        for number in numbers:
+            self._places[number].has_served = True
         if self._not_ready:
             self._not_ready -= set(numbers)
             if not self._not_ready:
@@ -165,8 +171,8 @@ class Supervisor:
         """Notes who has ended, and when the next one takes the place."""
         for number, place, status in self._ended():
             now_s = time.monotonic()
-            place.failures = 0 if now_s - place.started_s >= STEADY_S else place.failures + 1
-            pause_s = restart_pause_s(place.failures - 1)
+            place.failures = 0 if place.has_served else place.failures + 1
+            pause_s = restart_pause_s(now_s - place.started_s, place.failures)
             place.start_at_s = now_s + pause_s
             self._log.write(WORKER_ENDED, number=number, exit_status=status, restart_s=pause_s)
 
