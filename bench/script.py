@@ -6,7 +6,8 @@ from bench.modes import JSON_SMALL, STREAM_FAST, mode_of
 from bench.prompts import Target, request
 from dragonfly.core.clock import SystemClock
 
-WARM_UP = 5
+WARM_UP = 20
+"""The gate learns from each of the first answers of a channel, later from few."""
 
 
 class StandingClock:

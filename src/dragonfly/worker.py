@@ -23,6 +23,7 @@ JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, 
 
 TURNS_MISSED_MAX = 3
 PAUSES_EVERY_S = 0.5
+ESTIMATES_EVERY_S = 60.0
 RETENTION_EVERY_S = 600.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
@@ -71,6 +72,7 @@ def gate_jobs(gate: Gate, settings: AdmissionSettings, log: EventLog) -> tuple[J
         Job("refresh", settings.refresh_s, gate.refresh),
         Job("beat", settings.heartbeat_s, gate.beat),
         Job("sweep", settings.heartbeat_s, sweep),
+        Job("estimates", ESTIMATES_EVERY_S, gate.keep_estimates),
         Job("return_idle", SMALL_LEASE_IDLE_S / 2, gate.return_idle),
     )
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dragonfly.admission.errors import InvalidKey, ModelNotFound
+from dragonfly.admission.errors import InsufficientBalance, InvalidKey, ModelNotFound
+from dragonfly.admission.estimates import Estimates
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.money import ZERO, NanoUsd
@@ -54,6 +55,15 @@ class FakePurse:
     refusal: Exception | None = None
     settlements: list[Settlement] = field(default_factory=list)
     granted: int = 0
+    extensions: list[int] = field(default_factory=list)
+    """Output per choice that running streams asked for."""
+    money_for: int = 2**62
+    """Output per choice that there is money for."""
+    estimates: Estimates = field(default_factory=Estimates)
+    covered: int | None = None
+    """Output per choice that a first hold covers."""
+    covers_nusd: int = 0
+    """What a hold grows by for each token of output."""
     _held: list[Callable[[], None]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,7 +92,29 @@ class FakePurse:
         if self.refusal is not None:
             raise self.refusal
         self.granted += 1
-        return Grant(ask=ask, hold_nusd=NanoUsd(self.hold_nusd), output_tokens_clamp=self.clamp)
+        return Grant(
+            ask=ask, hold_nusd=NanoUsd(self.hold_nusd), output_tokens_clamp=self.clamp, covered_tokens=self.covered
+        )
+
+    def extend(self, grant: Grant, tokens: int) -> bool:
+        if self.slow:
+            return False
+        self.extensions.append(tokens)
+        if tokens > self.money_for:
+            return False
+        self._grow(grant, tokens)
+        return True
+
+    def _grow(self, grant: Grant, tokens: int) -> None:
+        grant.hold_nusd = NanoUsd(grant.hold_nusd + tokens * self.covers_nusd)
+        grant.covered_tokens = tokens
+
+    async def extend_waiting(self, grant: Grant, tokens: int) -> None:
+        await asyncio.sleep(0)
+        self.extensions.append(tokens)
+        if tokens > self.money_for:
+            raise InsufficientBalance(needed_nusd=2, available_nusd=1, limit="account")
+        self._grow(grant, tokens)
 
     def charge(self, grant: Grant, candidate: Candidate, usage: TokenUsage, outcome: Outcome) -> Charge:
         prompt = usage.prompt_tokens * PROMPT_NUSD

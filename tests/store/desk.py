@@ -30,6 +30,8 @@ MODEL = "acme/plain"
 OTHER_MODEL = "acme/other"
 FREE_MODEL = "acme/free"
 UNPRICED_MODEL = "acme/unpriced"
+GROWING_MODEL = "acme/growing"
+"""Shows all the output that it bills, so that holds of its streams grow."""
 PROMPT_NUSD, COMPLETION_NUSD = 1_000, 2_000
 """Per token, for the customer. The provider bills half of it."""
 CONTEXT_TOKENS, OUTPUT_TOKENS = 100_000, 8_000
@@ -44,10 +46,11 @@ def make_catalog() -> Catalog:
     paid = PriceVersion("acme-1", rates._replace(reasoning=rates.completion), markup=Fraction(2))
     free = PriceVersion("acme-0", Rates(0, 0, 0, 0, 0, 0), is_free=True)
     prices = {MODEL: paid, OTHER_MODEL: paid, FREE_MODEL: free, UNPRICED_MODEL: None}
-    return Catalog({name: _model(name, price) for name, price in prices.items()})
+    models = {name: _model(name, price) for name, price in prices.items()}
+    return Catalog({**models, GROWING_MODEL: _model(GROWING_MODEL, paid, dialect="deepseek")})
 
 
-def _model(name: str, price: PriceVersion | None) -> Model:
+def _model(name: str, price: PriceVersion | None, *, dialect: str = "openai") -> Model:
     channel = Channel(
         id=f"{name}@acme",
         provider="acme",
@@ -55,7 +58,7 @@ def _model(name: str, price: PriceVersion | None) -> Model:
         origin=Origin("127.0.0.1", 1, tls=False),
         path="/v1/chat/completions",
         credential=Secret(""),
-        dialect="openai",
+        dialect=dialect,
     )
     sheet = PriceSheet(() if price is None else (DatedPrice(0, FOREVER_NS, price),))
     supply = Supply(channel, Provider("acme", "Acme"), sheet, CONTEXT_TOKENS, OUTPUT_TOKENS)

@@ -52,7 +52,7 @@ async def test_a_serving_worker_beats_refreshes_sweeps_and_returns(engine: Engin
         await dead.admit(await dead.ask(alice))
         desk.settle(await desk.admit(await desk.ask(alice)))
         jobs = gate_jobs(desk.gate, make_settings(), make_log())
-        assert [job.name for job in jobs] == ["refresh", "beat", "sweep", "return_idle"]
+        assert [job.name for job in jobs] == ["refresh", "beat", "sweep", "estimates", "return_idle"]
         running = asyncio.create_task(run_jobs(jobs, make_log()))
 
         async def pass_time() -> None:

@@ -11,7 +11,7 @@ import pytest
 from dragonfly.core.tokens import TokenUsage
 from dragonfly.providers.channel import ChannelTimeouts
 from dragonfly.providers.connection import Connection
-from dragonfly.providers.dialects import DIALECTS, EventFacts, dialect, is_plain
+from dragonfly.providers.dialects import DIALECTS, EventFacts, dialect, plain_events
 from dragonfly.providers.dialects.finish import worst
 from tests.fakes.calls import Collector
 from tests.fakes.lines import Shelf, StillTransport
@@ -108,7 +108,7 @@ def test_an_event_whose_data_stands_in_several_lines_is_one_object() -> None:
     )
     facts = dialect("openai").inspect_event(event)
     assert (facts.finish_reason, facts.usage, facts.has_output) == ("stop", TokenUsage(3, 1), True)
-    assert not is_plain(event)
+    assert not plain_events(event)
 
 
 def test_every_transcript_stands_in_the_index_and_every_dialect_has_one() -> None:
@@ -149,11 +149,11 @@ def test_a_stream_split_at_every_byte_passes_the_connection_unchanged(path: Path
 def test_what_is_called_plain_holds_nothing_for_any_dialect(path: Path) -> None:
     plain = 0
     for event in events_of(path.read_bytes()):
-        if is_plain(event):
+        if plain_events(event):
             plain += 1
             for one in DIALECTS.values():
                 facts = one.inspect_event(event)
-                assert facts._replace(has_output=False, obj=None, choices_empty=False) == EventFacts()
+                assert facts._replace(has_output=False, output_bytes=0, obj=None, choices_empty=False) == EventFacts()
     if path.name.startswith("deepseek-text"):
         assert plain == 7, "ordinary chunks must take the short way"
 

@@ -1,4 +1,4 @@
-"""`is_plain` never says plain of an event that means something, however it is written."""
+"""`plain_events` never says plain of an event that means something, however it is written."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dragonfly.providers.dialects import DIALECTS, is_plain
+from dragonfly.providers.dialects import DIALECTS, plain_events
 from dragonfly.providers.dialects.facts import EventFacts
 
 CHUNK = {
@@ -26,7 +26,7 @@ def event(data: str | bytes) -> bytes:
 
 
 def matters(facts: EventFacts) -> bool:
-    return facts._replace(has_output=False, obj=None, choices_empty=False) != EventFacts()
+    return facts._replace(has_output=False, output_bytes=0, obj=None, choices_empty=False) != EventFacts()
 
 
 def means_nothing(data: bytes) -> bool:
@@ -36,9 +36,9 @@ def means_nothing(data: bytes) -> bool:
 def test_ordinary_chunks_are_plain_alone_and_together() -> None:
     one = event(json.dumps(CHUNK, separators=(",", ":")))
     spaced = event(json.dumps(CHUNK, indent=None))
-    assert is_plain(one)
-    assert is_plain(spaced)
-    assert is_plain(one * 7 + spaced)
+    assert plain_events(one)
+    assert plain_events(spaced)
+    assert plain_events(one * 7 + spaced)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_ordinary_chunks_are_plain_alone_and_together() -> None:
     ],
 )
 def test_what_means_something_or_is_oddly_framed_is_not_plain(data: bytes) -> None:
-    assert not is_plain(data)
+    assert not plain_events(data)
 
 
 _NAMES = [
@@ -140,7 +140,7 @@ def written(draw: st.DrawFn, value: Any) -> str:
 @example('{"choices":[{"index":0,"delta":{"content":"\\u0065rror"},"finish_reason":null}]}')
 def test_plain_objects_mean_nothing_to_any_dialect(text: str) -> None:
     data = event(text)
-    if is_plain(data):
+    if plain_events(data):
         assert means_nothing(data)
 
 
@@ -174,14 +174,14 @@ _FRAMES = st.lists(
 @given(_FRAMES)
 def test_plain_reads_mean_nothing_however_they_are_framed(parts: list[bytes]) -> None:
     data = b"".join(parts) + b"\n\n"
-    if is_plain(data):
+    if plain_events(data):
         assert all(means_nothing(one + b"\n\n") for one in data[:-2].split(b"\n\n"))
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_at_all_are_read_without_an_error(junk: bytes) -> None:
     for data in (junk, event(junk), b'data: {"choices":[{"delta":{"content":"' + junk + b'"}}]}\n\n'):
-        if is_plain(data) and data.count(b"\n") == 2:
+        if plain_events(data) and data.count(b"\n") == 2:
             assert means_nothing(data)
         for one in ALL:
             one.inspect_event(data)
@@ -191,6 +191,6 @@ def test_any_bytes_at_all_are_read_without_an_error(junk: bytes) -> None:
 
 def test_deep_nesting_is_no_error() -> None:
     deep = b'data: {"choices":' + b"[" * 100_000 + b"\n\n"
-    assert not is_plain(deep)
+    assert not plain_events(deep)
     assert means_nothing(deep)
     assert DIALECTS["openai"].classify(500, b"application/json", b"[" * 100_000).kind.value == "overloaded"

@@ -4,18 +4,24 @@ Whoever changes a lease locks the wallet first, then the lease, then the key's c
 that no two workers wait for each other. SQLite has one writer at a time and needs no locks on rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from dragonfly.admission.estimates import Sums
+from dragonfly.admission.queries import MILLI
 from dragonfly.admission.rules import Demand, lease_amount
-from dragonfly.admission.tables import leases, workers
+from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId, KeyId, LeaseId
 from dragonfly.keys.tables import key_spend, keys
 from dragonfly.ledger.tables import wallets
 
 RELEASE_PAGE_MAX = 500
 """Leases given back in one transaction."""
+
+
+_SUMS = ("prompt_bytes_milli", "prompt_tokens_milli", "output_bytes_milli", "output_tokens_milli")
 
 
 class WorkerLost(Exception):
@@ -104,6 +110,16 @@ def release_leases(connection: Connection, worker_id: str) -> bool:
         return False
     connection.execute(delete(workers).where(workers.c.id == worker_id))
     return True
+
+
+def store_estimates(connection: Connection, learnt: Sequence[tuple[str, Sums]], *, now_ns: int) -> None:
+    """Keeps what a worker has learnt. Of several workers the last one counts: their sums hardly differ."""
+    for channel_id, sums in learnt:
+        numbers = zip(_SUMS, (round(value * MILLI) for value in sums[: len(_SUMS)]), strict=True)
+        values = {**dict(numbers), "seen": sums.seen, "updated_at_ns": now_ns}
+        wanted = update(estimates).where(estimates.c.channel_id == channel_id)
+        if not connection.execute(wanted.values(**values)).rowcount:
+            connection.execute(insert(estimates).values(channel_id=channel_id, **values))
 
 
 def _available(connection: Connection, claim: Claim) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from typing import cast
 
 from sqlalchemy import Engine
 
+from dragonfly.admission.actions import store_estimates
 from dragonfly.admission.batches import Settled
 from dragonfly.admission.errors import (
     AccountFrozen,
@@ -21,21 +22,24 @@ from dragonfly.admission.errors import (
     ModelUnpriced,
     StoreUnavailable,
 )
+from dragonfly.admission.estimates import Estimates
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.admission.keycache import KeyCache
 from dragonfly.admission.leases import Leases, Purse, PurseClosed
 from dragonfly.admission.limits import KeyMeter, RateState
-from dragonfly.admission.rules import charge, demand, most_nusd
+from dragonfly.admission.queries import stored_estimates
+from dragonfly.admission.rules import STOP, Demand, Step, charge, demand, first_tokens, most_nusd, next_step
 from dragonfly.admission.writer import MoneyWriter
 from dragonfly.catalog.catalog import Catalog, Listing
 from dragonfly.core.clock import Clock
-from dragonfly.core.ids import IdSource, KeyId
+from dragonfly.core.ids import AccountId, IdSource, KeyId, RequestId
 from dragonfly.core.money import NanoUsd
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads
 from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
+from dragonfly.providers.dialects import dialect
 from dragonfly.settings import AdmissionSettings
 
 ADMIT_WAIT_S_MAX = 10.0
@@ -84,6 +88,7 @@ class Gate:
         self._offers: dict[str, tuple[Listing, Offer]] = {}
         self._paused: frozenset[str] = frozenset()
         self._is_open = False
+        self.estimates = Estimates()
         self.grants_open = 0
         """Granted and not settled yet."""
 
@@ -127,6 +132,15 @@ class Gate:
         self._offers[model] = (listing, offer)
         return offer
 
+    def on_stop(self, stop: Callable[[AccountId, RequestId], bool]) -> None:
+        """Whom to ask when another worker was told that an account wants an answer to end."""
+
+        def heard(rest: str) -> None:
+            account_id, _, request_id = rest.partition("/")
+            stop(AccountId(account_id), RequestId(request_id))
+
+        self._keys.listen(STOP, heard)
+
     def pause_channels(self, paused: frozenset[str]) -> None:
         """From now on these channels, and no others, are out of service."""
         if paused != self._paused:
@@ -144,7 +158,8 @@ class Gate:
         if state is None or state.policy is not key:
             return None
         purse = state.purse
-        hold = most_nusd(ask, ask.output_tokens)
+        tokens = first_tokens(ask)
+        hold = most_nusd(ask, tokens)
         free = purse.amount_nusd - purse.held_nusd
         now_s = self._clock.monotonic_s()
         if hold > free or purse.is_closed or purse.waiting or now_s >= self._leases.alive_until_s:
@@ -155,7 +170,8 @@ class Gate:
         if free - hold < purse.low_nusd:
             self._leases.extend_ahead(purse)
         self.grants_open += 1
-        return Grant(ask, NanoUsd(hold), None, lease=(state, purse))
+        covered = None if tokens == ask.output_tokens else tokens
+        return Grant(ask, NanoUsd(hold), None, covered, lease=(state, purse))
 
     async def admit_waiting(self, ask: Ask) -> Grant:
         """A grant, after extending the worker's lease as needed. InsufficientBalance and what `admit` raises."""
@@ -170,6 +186,30 @@ class Gate:
             if isinstance(failure, TimeoutError | DatabaseAway):
                 raise StoreUnavailable from None
             raise
+
+    def extend(self, grant: Grant, tokens: int) -> bool:
+        """Lets the hold of a running stream cover `tokens` of output per choice, from memory. False: the database
+        is needed, ask `extend_waiting`."""
+        purse = cast(_Taken, grant.lease)[1]
+        step = next_step(grant.ask, _limit(grant), tokens)
+        more = step.hold_nusd - grant.hold_nusd
+        now_s = self._clock.monotonic_s()
+        if more > purse.free_nusd or purse.is_closed or purse.waiting or now_s >= self._leases.alive_until_s:
+            return False
+        purse.held_nusd += more
+        purse.used_at_s = now_s
+        if purse.free_nusd < purse.low_nusd:
+            self._leases.extend_ahead(purse)
+        grant.hold_nusd, grant.covered_tokens = NanoUsd(step.hold_nusd), step.covered_tokens
+        return True
+
+    async def extend_waiting(self, grant: Grant, tokens: int) -> None:
+        """The same with more money from the wallet. InsufficientBalance, StoreUnavailable."""
+        try:
+            async with asyncio.timeout(ADMIT_WAIT_S_MAX):
+                await self._extend(grant, next_step(grant.ask, _limit(grant), tokens))
+        except (TimeoutError, DatabaseAway):
+            raise StoreUnavailable from None
 
     def charge(self, grant: Grant, candidate: Candidate, usage: TokenUsage, outcome: Outcome) -> Charge:
         """What the request costs: pure, by the closed table of outcomes, never above the hold."""
@@ -205,6 +245,7 @@ class Gate:
         self._writer.start(asyncio.get_running_loop())
         await self._leases.register()
         await self._keys.refresh()
+        self.estimates.load(await self._writer.run(stored_estimates))
         self._is_open = True
 
     async def stop(self) -> None:
@@ -212,11 +253,18 @@ class Gate:
         self._is_open = False
         try:
             async with asyncio.timeout(STOP_WAIT_S_MAX):
+                await self.keep_estimates()
                 await self._leases.return_all()
         except (DatabaseAway, TimeoutError):
             pass  # other workers, or the next start, give the leases back when this worker's heart stands still
         await self._writer.stop(wait_s=STOP_WAIT_S_MAX)
         self._threads.close()
+
+    async def keep_estimates(self) -> None:
+        """Stores what was learnt about bytes per token. DatabaseAway."""
+        learnt, now_ns = self.estimates.take_new(), self._clock.now_ns()
+        if learnt:
+            await self._writer.run(lambda connection: store_estimates(connection, learnt, now_ns=now_ns))
 
     async def beat(self) -> None:
         """A sign of life, every `heartbeat_s`. DatabaseAway."""
@@ -274,8 +322,42 @@ class Gate:
                 continue
             purse.used_at_s = self._clock.monotonic_s()
             self.grants_open += 1
-            return Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=(state, purse))
+            grant = Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=(state, purse))
+            grant.covered_tokens = _covered(grant, first_tokens(ask))
+            return grant
         raise StoreUnavailable
+
+    async def _extend(self, grant: Grant, step: Step) -> None:
+        """The purse may have been closed meanwhile; then the whole hold moves to the new one."""
+        for _ in range(PURSES_TRIED_MAX):
+            state, purse = cast(_Taken, grant.lease)
+            source = self._leases.purse(grant.ask.key)
+            more = step.hold_nusd - (grant.hold_nusd if source is purse else 0)
+            try:
+                await self._leases.take(source, grant.ask, Demand(more, more))
+            except PurseClosed:
+                continue
+            if grant.settled:
+                source.release(more, 0)
+                return
+            if source is not purse:
+                purse.release(grant.hold_nusd, 0)
+                grant.lease = (state, source)
+            source.used_at_s = self._clock.monotonic_s()
+            grant.hold_nusd, grant.covered_tokens = NanoUsd(step.hold_nusd), step.covered_tokens
+            return
+        raise StoreUnavailable
+
+
+def _limit(grant: Grant) -> int | None:
+    """Most output per choice that the provider was told."""
+    return grant.ask.output_tokens if grant.output_tokens_clamp is None else grant.output_tokens_clamp
+
+
+def _covered(grant: Grant, tokens: int | None) -> int | None:
+    """What a first hold for `tokens` of output covers; None for everything."""
+    limit = _limit(grant)
+    return None if tokens == grant.ask.output_tokens or (limit is not None and limit <= (tokens or 0)) else tokens
 
 
 def _is_idle(state: _KeyState, now_s: float) -> bool:
@@ -295,4 +377,5 @@ def _offer(listing: Listing, paused: frozenset[str]) -> Offer:
         candidates.append(Candidate(channel, price, round(prompt), round(completion)))
     if not candidates:
         raise ModelOutOfService
-    return Offer(listing.model, tuple(candidates), listing.context_tokens_max, listing.output_tokens_max)
+    grows = not any(dialect(candidate.channel.dialect).hides_output for candidate in candidates)
+    return Offer(listing.model, tuple(candidates), listing.context_tokens_max, listing.output_tokens_max, grows)

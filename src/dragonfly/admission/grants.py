@@ -56,6 +56,8 @@ class Offer:
     candidates: tuple[Candidate, ...]
     context_tokens_max: int
     output_tokens_max: int
+    grows: bool = False
+    """Every candidate streams all the output that it bills, so that the hold of a stream may grow with it."""
 
 
 class Ask(NamedTuple):
@@ -88,6 +90,8 @@ class Grant:
     output_tokens_clamp: int | None
     """Set when the caller gave no limit and the balance does not cover the model's maximum: the data plane
     writes it into the forwarded body and names it in the header `x-dragonfly-max-tokens`."""
+    covered_tokens: int | None = None
+    """Output tokens of each choice that the hold covers so far; None: all that the request may make."""
     settled: bool = False
     lease: object = None
     """Opaque: the worker-local lease that the hold was taken from."""

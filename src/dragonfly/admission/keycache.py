@@ -9,7 +9,7 @@ serve for a few seconds more.
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -65,6 +65,7 @@ class KeyCache:
         self._keys_of: dict[AccountId, set[KeyId]] = {}
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Task[KeyPolicy | None]] = {}
+        self._listeners: dict[str, Callable[[str], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._revision = -1
         self._fresh_until_s = float("-inf")
@@ -104,6 +105,10 @@ class KeyCache:
             raise InvalidKey
         return policy
 
+    def listen(self, kind: str, heard: Callable[[str], None]) -> None:
+        """From now on, changes whose subject begins with `kind`/ are told to `heard`, with the rest of it."""
+        self._listeners[kind] = heard
+
     async def _freshen(self) -> None:
         """A refresh for somebody who waits: bounded, and not tried again right after a failure."""
         if self._clock.monotonic_s() < self._retry_at_s:
@@ -136,6 +141,7 @@ class KeyCache:
         elif news.subjects:
             self._unknown.clear()
             self._forget(news.subjects)
+            self._tell(news.subjects)
         self._drop_ended()
         self._fresh_until_s = asked_s + FRESH_S
         self._usable_until_s = asked_s + STALE_S_MAX
@@ -226,6 +232,13 @@ class KeyCache:
             for key_id in keys:
                 for digest in list(self._digests.get(key_id, ())):
                     self._drop(digest)
+
+    def _tell(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            kind, _, rest = subject.partition("/")
+            heard = self._listeners.get(kind)
+            if heard is not None:
+                heard(rest)
 
     def _forget_all(self) -> None:
         for kept in (self._policies, self._digests, self._keys_of, self._unknown, self._ending):

@@ -15,7 +15,7 @@ from dragonfly.admission.actions import Claim, Extension, WorkerLost
 from dragonfly.admission.errors import InsufficientBalance, StoreUnavailable
 from dragonfly.admission.grants import Ask, KeyPolicy
 from dragonfly.admission.queries import beats_of_workers, is_dead
-from dragonfly.admission.rules import Demand, Hold, hold_within
+from dragonfly.admission.rules import Demand, Hold, affordable_tokens, hold_within, most_nusd
 from dragonfly.admission.writer import MoneyWriter
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import AccountId, IdSource, KeyId, LeaseId
@@ -300,7 +300,7 @@ def _hand_out(purse: Purse, extension: Extension) -> bool:
         hold = hold_within(waiter.ask, waiter.demand, free)
         if hold is not None and (hold.output_tokens_clamp is None or not extension.left_nusd):
             purse.held_nusd += hold.hold_nusd
-            waiter.future.set_result(hold)
+            waiter.future.set_result(_clamped(waiter.ask, hold, free + extension.left_nusd))
         elif free + extension.left_nusd < waiter.demand.least_nusd:
             refusal = InsufficientBalance(
                 needed_nusd=waiter.demand.least_nusd,
@@ -311,6 +311,16 @@ def _hand_out(purse: Purse, extension: Extension) -> bool:
         else:
             purse.waiting.append(waiter)
     return not purse.waiting
+
+
+def _clamped(ask: Ask, hold: Hold, within_nusd: int) -> Hold:
+    """The hold, with a limit to what all the money there is affords: a stream whose hold grows then ends by the
+    provider's count instead of being cut."""
+    if ask.output_tokens is not None or hold.output_tokens_clamp is not None:
+        return hold
+    if most_nusd(ask, None) <= within_nusd:
+        return hold
+    return Hold(hold.hold_nusd, affordable_tokens(ask, within_nusd))
 
 
 def _refuse_all(purse: Purse, failure: Exception) -> None:

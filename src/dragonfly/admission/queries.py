@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from dragonfly.admission.tables import leases, workers
+from dragonfly.admission.estimates import CHANNELS_MAX, Sums
+from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId
 
 WORKERS_PAGE_MAX = 1_000
 LEASES_PAGE_MAX = 1_000
+MILLI = 1_000
 
 
 class WorkerBeats(NamedTuple):
@@ -35,3 +37,21 @@ def is_dead(connection: Connection, worker_id: str) -> bool:
     """The worker was declared dead and is not swept yet."""
     wanted = select(workers.c.id).where(workers.c.id == worker_id, workers.c.is_dead == 1)
     return connection.execute(wanted).one_or_none() is not None
+
+
+def stored_estimates(connection: Connection) -> list[tuple[str, Sums]]:
+    """What was learnt about bytes per token, the channels seen last first."""
+    wanted = select(estimates).order_by(estimates.c.updated_at_ns.desc()).limit(CHANNELS_MAX)
+    return [
+        (
+            row.channel_id,
+            Sums(
+                row.prompt_bytes_milli / MILLI,
+                row.prompt_tokens_milli / MILLI,
+                row.output_bytes_milli / MILLI,
+                row.output_tokens_milli / MILLI,
+                row.seen,
+            ),
+        )
+        for row in connection.execute(wanted)
+    ]

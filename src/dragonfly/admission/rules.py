@@ -5,6 +5,7 @@ from typing import NamedTuple, cast
 
 from dragonfly.admission.grants import Ask, Candidate, Charge
 from dragonfly.catalog.prices import TOKENS_MAX, PriceVersion
+from dragonfly.core.ids import AccountId, RequestId
 from dragonfly.core.money import ZERO, NanoUsd
 from dragonfly.core.outcomes import CHARGING, Charging, Outcome
 from dragonfly.core.tokens import TokenUsage
@@ -16,8 +17,13 @@ PROMPT_TOKENS_EXTRA = 64
 """What providers add around messages."""
 OUTPUT_TOKENS_MIN = 16
 """Per choice. When the money does not cover even this much output, the request is refused."""
+STEP_TOKENS = 2_048
+"""Output per choice that a stream holds at first, and by which its hold grows."""
 LEASE_SHARE = 8
 """A lease takes at most this fraction of what a wallet has left, so that several workers find some."""
+
+
+STOP = "stop"
 
 
 class Demand(NamedTuple):
@@ -27,6 +33,14 @@ class Demand(NamedTuple):
     """The most it can cost as asked."""
     least_nusd: int
     """The least for which it may run; below `full_nusd` only when the caller set no output limit."""
+
+
+class Step(NamedTuple):
+    """A larger hold for a stream that goes on."""
+
+    hold_nusd: int
+    covered_tokens: int | None
+    """As in Grant."""
 
 
 class Hold(NamedTuple):
@@ -60,9 +74,33 @@ def most_nusd(ask: Ask, output_tokens: int | None) -> int:
     return most
 
 
+def stop_subject(account_id: AccountId, request_id: RequestId) -> str:
+    """What the feed of changes says when an account wants one of its answers to end."""
+    return f"{STOP}/{account_id}/{request_id}"
+
+
+def first_tokens(ask: Ask) -> int | None:
+    """Output per choice that is held before the request is sent; None: as much as the model can make."""
+    limit = ask.output_tokens
+    if not ask.streamed or (limit is not None and limit <= STEP_TOKENS):
+        return limit
+    for offer in ask.offers:
+        if not offer.grows:
+            return limit
+    return STEP_TOKENS
+
+
+def next_step(ask: Ask, limit: int | None, tokens: int) -> Step:
+    """The hold for `tokens` of output per choice, `limit` being the most that the request may make."""
+    most = max(offer.output_tokens_max for offer in ask.offers)
+    if tokens >= most or (limit is not None and tokens >= limit):
+        return Step(most_nusd(ask, limit), None)
+    return Step(most_nusd(ask, tokens), tokens)
+
+
 def demand(ask: Ask) -> Demand:
-    """What must be held for the request, and what would do."""
-    full = most_nusd(ask, ask.output_tokens)
+    """What must be held for the request at first, and what would do."""
+    full = most_nusd(ask, first_tokens(ask))
     if ask.output_tokens is not None:
         return Demand(full, full)
     return Demand(full, most_nusd(ask, OUTPUT_TOKENS_MIN))
@@ -74,14 +112,20 @@ def hold_within(ask: Ask, wanted: Demand, free_nusd: int) -> Hold | None:
         return Hold(wanted.full_nusd, None)
     if wanted.least_nusd > free_nusd:
         return None
+    affordable = affordable_tokens(ask, free_nusd)
+    return Hold(most_nusd(ask, affordable), affordable)
+
+
+def affordable_tokens(ask: Ask, nusd: int) -> int:
+    """The output per choice that `nusd` covers, which is at least OUTPUT_TOKENS_MIN and less than all."""
     affordable, too_many = OUTPUT_TOKENS_MIN, max(offer.output_tokens_max for offer in ask.offers)
     while too_many - affordable > 1:
         middle = (affordable + too_many) // 2
-        if most_nusd(ask, middle) <= free_nusd:
+        if most_nusd(ask, middle) <= nusd:
             affordable = middle
         else:
             too_many = middle
-    return Hold(most_nusd(ask, affordable), affordable)
+    return affordable
 
 
 def lease_amount(free_nusd: int, available_nusd: int, demands: Sequence[Demand], lease_nusd: int) -> int:

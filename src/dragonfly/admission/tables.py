@@ -56,3 +56,34 @@ leases = Table(
     },
 )
 """What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit."""
+
+estimates = Table(
+    "estimates",
+    SCHEMA,
+    Column("channel_id", Text, primary_key=True),
+    Column("prompt_bytes_milli", BIG, nullable=False),
+    Column("prompt_tokens_milli", BIG, nullable=False),
+    Column("output_bytes_milli", BIG, nullable=False),
+    Column("output_tokens_milli", BIG, nullable=False),
+    Column("seen", BIG, nullable=False),
+    Column("updated_at_ns", BIG, nullable=False),
+    CheckConstraint("prompt_bytes_milli >= 0 AND prompt_tokens_milli >= 0", name="prompt"),
+    CheckConstraint("output_bytes_milli >= 0 AND output_tokens_milli >= 0", name="output"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "How many bytes a token takes, for answers whose count does not come",
+        "category": "operation",
+        "lifetime": "installation",
+        "columns": {
+            "channel_id": "Which model at which provider",
+            "prompt_bytes_milli": "Weighted sum over all customers' latest prompts",
+            "prompt_tokens_milli": "Weighted sum over all customers' latest prompts",
+            "output_bytes_milli": "Weighted sum over all customers' latest answers",
+            "output_tokens_milli": "Weighted sum over all customers' latest answers",
+            "seen": "How many answers were looked at",
+            "updated_at_ns": "When it was last written",
+        },
+    },
+)
+"""Four sums per channel, in thousandths, in which each new answer replaces a part of the old ones."""

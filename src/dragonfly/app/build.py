@@ -17,6 +17,7 @@ from dragonfly.api.generation import generation_reader
 from dragonfly.api.health import Readiness
 from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
+from dragonfly.api.stop import stop_action
 from dragonfly.app.mail import mail_jobs, open_post_office
 from dragonfly.app.people import people_parts
 from dragonfly.app.routes import account_surface
@@ -129,6 +130,8 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         readers=build_readers(catalog, engine, threads, clock),
         report=reporter(log),
     )
+    gate.on_stop(gateway.stop_running)
+    gateway.add_action("/v1/generation/{id}/stop", stop_action(engine, threads, clock, gateway.stop_running))
     recurring = {job.name: job for job in gate_jobs(gate, settings.admission, log)}
     pulse = Pulse(recurring["beat"], clock)
     recurring["beat"] = pulse.job

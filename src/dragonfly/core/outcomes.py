@@ -33,7 +33,7 @@ class Outcome(enum.Enum):
     SHUTDOWN = "shutdown"
     """The gateway stopped before the answer had ended."""
     CRASHED = "crashed"
-    """The worker died; found by the sweeper. Never charged."""
+    """A fault of ours ended it. Never charged."""
 
 
 class Charging(enum.Enum):

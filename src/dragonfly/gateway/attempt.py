@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from dragonfly.admission.grants import Candidate, Offer
+from dragonfly.admission.grants import Candidate, Charge, Offer
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
 from dragonfly.gateway.refusals import Refusal
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MODEL_BYTES_MAX = 256
 ERROR_BODY_BYTES_MAX = 64 * 1024
-PROMPT_BYTES_PER_TOKEN = 4
-"""For estimates only, when a client leaves before the provider has counted."""
 RATE_LIMITED_S = 1.0
 """A channel that says "too many requests" and not for how long is left alone for this long."""
 BUSY_STATUSES = frozenset({429, 498, 503, 529})
@@ -174,6 +172,10 @@ class Attempt:
         """Dialling failed."""
         self._failed(Failure(kind))
 
+    def finish(self, usage: TokenUsage, charge: Charge, outcome: Outcome) -> None:
+        """The answer is whole and its charge is known: render and settle it."""
+        raise NotImplementedError
+
     def durable(self) -> None:
         """The charge is committed: the last bytes may leave."""
         raise NotImplementedError
@@ -204,7 +206,27 @@ class Attempt:
         """For a provider that has not counted: text by its bytes, images by their number."""
         exchange = self.exchange
         assert exchange.grant is not None
-        return max(1, exchange.grant.ask.body_bytes // PROMPT_BYTES_PER_TOKEN + exchange.media.tokens_usual)
+        text = exchange.gateway.gate.estimates.prompt_tokens(self.candidate.channel.id, exchange.grant.ask.body_bytes)
+        return text + exchange.media.tokens_usual
+
+    def output_tokens_estimated(self, output_bytes: int, events: int = 0) -> int:
+        """For a provider that has not counted."""
+        return self.exchange.gateway.gate.estimates.output_tokens(self.candidate.channel.id, output_bytes, events)
+
+    def learn(self, usage: TokenUsage, output_bytes: int) -> None:
+        """Take note of an exact count, for answers that come without one. Reasoning that was not shown has no bytes,
+        and images have others than text."""
+        exchange = self.exchange
+        assert exchange.grant is not None
+        if usage.basis is not Basis.UPSTREAM:
+            return
+        exchange.gateway.gate.estimates.learn(
+            self.candidate.channel.id,
+            prompt_bytes=0 if exchange.media.images or exchange.media.is_unbounded else exchange.grant.ask.body_bytes,
+            prompt_tokens=usage.prompt_tokens,
+            output_bytes=output_bytes,
+            output_tokens=usage.completion_tokens - (usage.reasoning_tokens if self.dialect.hides_output else 0),
+        )
 
     # What the connection calls
 

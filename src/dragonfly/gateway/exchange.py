@@ -5,78 +5,48 @@ parser's callback. A step that must wait is one task, and the machine goes on fr
 a grant is settled exactly once, in `_settle`.
 """
 
-import asyncio
-import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
+from dragonfly.admission.errors import InsufficientBalance
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.core.errors import DragonflyError
-from dragonfly.core.ids import RequestId
+from dragonfly.core.ids import AccountId, RequestId
 from dragonfly.core.money import ZERO
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import NO_TOKENS, TokenUsage
 from dragonfly.gateway.attempt import Attempt, Failure
-from dragonfly.gateway.health import Standing
 from dragonfly.gateway.receiving import COUNTED_BODY_BYTES
 from dragonfly.gateway.refusals import Refusal, error_object
 from dragonfly.gateway.relay import StreamAttempt
-from dragonfly.gateway.routing import eligible, guided, in_order, preferences_of
+from dragonfly.gateway.routing import eligible, guided, in_order, offers_of, preferences_of
+from dragonfly.gateway.trying import NEVER, Trying
 from dragonfly.gateway.whole import WholeAttempt
-from dragonfly.gateway.wire.answer import render_error_event
-from dragonfly.gateway.wire.chat import (
-    ChatRequest,
-    encode_fields,
-    forwarded_fields,
-    read_chat_request,
-    set_output_limit,
-)
+from dragonfly.gateway.wire.answer import render_cut, render_error_event, usage_object
+from dragonfly.gateway.wire.chat import read_chat_request
 from dragonfly.gateway.wire.media import NO_MEDIA, find_media
-from dragonfly.providers.connection import Connection
-from dragonfly.providers.pool import UpstreamUnreachable
-from dragonfly.providers.requests import finish_head
 
 if TYPE_CHECKING:
     from dragonfly.gateway.gateway import Gateway
     from dragonfly.gateway.receiving import Request
     from dragonfly.gateway.server import FastLane
 
-NEVER = float("inf")
 COMMENT_AFTER_S = 10.0
 """A provider's keep-alive comments reach the client only after this long, because some parsers choke on them
 and because fail-over is possible only while nothing has been sent."""
-STALE_MAX = 8
-"""Kept connections that may turn out to be closed before one counts as an attempt."""
 NO_CHARGE = Charge(ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
-class Exchange:
+class Exchange(Trying):
     """One chat completion."""
 
     __slots__ = (
-        "_again",
-        "_blamed",
         "_body_bytes",
-        "_left_over",
-        "_order",
-        "_position",
-        "_retry",
-        "_round",
-        "_skipped_wait_s",
-        "_stale",
-        "attempt",
-        "attempts",
         "client_waits",
         "comment_due_s",
         "comments_allowed",
-        "failure",
-        "first_byte_ns",
-        "gateway",
-        "grant",
         "key",
-        "lane",
         "media",
-        "request",
         "request_id",
         "started_ns",
     )
@@ -87,7 +57,7 @@ class Exchange:
         self.request_id = request_id
         self.started_ns = request.started_ns
         self.comments_allowed = request.headers.get(b"x-dragonfly-comments") != b"off"
-        self.request: ChatRequest | None = None
+        self.request = None
         self.media = NO_MEDIA
         self.key: KeyPolicy | None = None
         self.grant: Grant | None = None
@@ -103,12 +73,17 @@ class Exchange:
         self._again: list[tuple[Offer, Candidate]] = []
         self._left_over: list[tuple[Offer, Candidate]] = []
         self._round = 0
-        self._retry: asyncio.TimerHandle | None = None
+        self._retry = None
         self._skipped_wait_s = NEVER
         self._stale = 0
         self._blamed: tuple[str, ...] = ()
         self._body_bytes = 0
         """Counted while the body is kept."""
+
+    @property
+    def account_id(self) -> AccountId | None:
+        """Whose request it is, once that is known."""
+        return self.key.account_id if self.key is not None else None
 
     # Admission
 
@@ -121,7 +96,7 @@ class Exchange:
         try:
             key = self.gateway.gate.key_cached(secret)
             if key is None:
-                self._wait(self._find_key(secret, body))
+                self.wait(self._find_key(secret, body))
             else:
                 self._admit(key, body)
         except DragonflyError as error:
@@ -129,7 +104,8 @@ class Exchange:
         except Exception as problem:
             self.crash(problem)
 
-    def _wait(self, work: Coroutine[object, object, None]) -> None:
+    def wait(self, work: Coroutine[object, object, None]) -> None:
+        """Run a step that must wait; see _guarded."""
         self.gateway.spawn(self._guarded(work))
 
     async def _guarded(self, work: Coroutine[object, object, None]) -> None:
@@ -153,7 +129,7 @@ class Exchange:
         request = self.request = read_chat_request(body)
         media = self.media = find_media(body, request.fields["messages"])
         gateway = self.gateway
-        offers = self._offers(request)
+        offers = offers_of(gateway.gate, request.models)
         if key.routing is not None:
             profile = preferences_of(key.routing)
             offers = eligible(offers, profile)
@@ -172,25 +148,9 @@ class Exchange:
         )
         grant = gateway.gate.admit(ask)
         if grant is None:
-            self._wait(self._admit_waiting(ask))
+            self.wait(self._admit_waiting(ask))
         else:
             self._granted(grant)
-
-    def _offers(self, request: ChatRequest) -> tuple[Offer, ...]:
-        """The models asked for; an unknown fallback is left out as long as one model is known."""
-        gate = self.gateway.gate
-        if len(request.models) == 1:
-            return (gate.offer(request.models[0]),)
-        offers = []
-        refusal: DragonflyError | None = None
-        for name in request.models:
-            try:
-                offers.append(gate.offer(name))
-            except DragonflyError as error:
-                refusal = refusal or error
-        if not offers and refusal is not None:
-            raise refusal
-        return tuple(offers)
 
     async def _admit_waiting(self, ask: Ask) -> None:
         self._granted(await self.gateway.gate.admit_waiting(ask))
@@ -205,136 +165,13 @@ class Exchange:
         self._order = in_order(grant.ask.offers, self.request.preferences, self.gateway.board)
         self._next_attempt()
 
-    # Attempts
-
-    def _next_attempt(self) -> None:
-        """Try the next eligible channel; when none is left, try those again that may recover, or give up."""
-        gateway = self.gateway
-        self._retry = None
-        while self._position < len(self._order) and self.attempts < gateway.settings.upstream.attempts_max:
-            offer, candidate = self._order[self._position]
-            self._position += 1
-            health = gateway.board.of(candidate.channel.id)
-            standing = gateway.board.standing(health, candidate.channel.concurrency_max)
-            if standing == Standing.FULL or (standing == Standing.COOLING and not self._round):
-                self._skipped_wait_s = min(self._skipped_wait_s, gateway.board.wait_s(health))
-                if standing == Standing.COOLING and not health.is_refused:
-                    self._left_over.append((offer, candidate))
-                continue
-            self._try(offer, candidate)
-            return
-        if self._left_over and not self.attempts:
-            # Every channel is being left alone for having failed: trying one beats refusing everybody.
-            self._order, self._left_over, self._position, self._round = self._left_over, [], 0, 1
-            self._next_attempt()
-        elif self._again and self.attempts < gateway.settings.upstream.attempts_max:
-            self._back_off()
-        else:
-            self._give_up()
-
-    def _try(self, offer: Offer, candidate: Candidate) -> None:
-        self.attempts += 1
+    def _new_attempt(self, offer: Offer, candidate: Candidate) -> Attempt:
         assert self.request is not None
-        kind = StreamAttempt if self.request.streamed else WholeAttempt
-        attempt = self.attempt = kind(self, offer, candidate)
-        connection = self.gateway.pool.take(candidate.channel)
-        if connection is None:
-            self._wait(self._dial(attempt))
-        else:
-            self._send(attempt, connection)
+        return (
+            StreamAttempt(self, offer, candidate) if self.request.streamed else WholeAttempt(self, offer, candidate)
+        )
 
-    async def _dial(self, attempt: Attempt) -> None:
-        try:
-            connection = await self.gateway.pool.dial(attempt.candidate.channel)
-        except UpstreamUnreachable as error:
-            if self.attempt is attempt:
-                attempt.unreachable(error.kind)
-            return
-        if self.attempt is attempt:
-            self._send(attempt, connection)
-        else:
-            connection.abort()
-
-    def _send(self, attempt: Attempt, connection: Connection) -> None:
-        assert self.request is not None
-        assert self.grant is not None
-        channel = attempt.candidate.channel
-        prepared = self.gateway.prepared(channel)
-        fields = forwarded_fields(self.request, prepared.model)
-        if self.grant.output_tokens_clamp is not None:
-            set_output_limit(fields, channel.max_tokens_field, self.grant.output_tokens_clamp)
-        for name in channel.drop_fields:
-            fields.pop(name, None)
-        attempt.dialect.prepare(fields, self.request.streamed)
-        body = encode_fields(fields)
-        attempt.sent(connection)
-        prefix = prepared.streamed_head if self.request.streamed else prepared.whole_head
-        connection.send(attempt, finish_head(prefix, len(body)), body)
-
-    def _back_off(self) -> None:
-        settings = self.gateway.settings.upstream
-        self._round += 1
-        self._order, self._again, self._position = self._again, [], 0
-        wait_s = min(settings.backoff_s * 2 ** (self._round - 1), settings.backoff_max_s)
-        loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(wait_s * (0.5 + random.random()), self._next_attempt)
-
-    def blames(self, channel_id: str) -> bool:
-        """Whether this failure is the request's first on the channel: only that one counts against it."""
-        if channel_id in self._blamed:
-            return False
-        self._blamed = (*self._blamed, channel_id)
-        return True
-
-    def try_fresh(self, attempt: Attempt) -> None:
-        """A kept connection had been closed by the provider: nothing was served, so this was no attempt."""
-        self.attempt = None
-        self._stale += 1
-        if self._stale <= STALE_MAX:
-            self.attempts -= 1
-            self._position -= 1
-        else:
-            self._again.append((attempt.offer, attempt.candidate))
-        self._next_attempt()
-
-    def attempt_failed(self, failure: Failure) -> None:
-        """Nothing has reached the client: go on with the next channel, or tell the client why not."""
-        attempt, self.attempt = self.attempt, None
-        assert attempt is not None
-        self.failure = failure
-        if failure.is_callers_fault:
-            self._skip_model(attempt.offer)
-        elif failure.may_recover:
-            self._again.append((attempt.offer, attempt.candidate))
-        if self.lane is None:
-            self._settle(Outcome.CLIENT_GONE_EARLY)
-            return
-        assert self.request is not None
-        if not self.request.preferences.allow_fallbacks:
-            self._give_up()
-            return
-        self._next_attempt()
-
-    def _skip_model(self, offer: Offer) -> None:
-        """The provider says that the request itself is wrong: only another model may take it."""
-        rest = self._order[self._position :] + self._again
-        self._order = [(other, candidate) for other, candidate in rest if other is not offer]
-        self._again = []
-        self._position = 0
-
-    def _give_up(self) -> None:
-        failure = self.failure
-        if failure is None:
-            wait_s = self._skipped_wait_s if self._skipped_wait_s < NEVER else 1.0
-            refusal = Refusal(
-                "no_healthy_channel",
-                "No channel of this model can serve at the moment. Retry after the seconds in Retry-After,"
-                " or name fallback models in `models`.",
-                retry_after_s=wait_s,
-            )
-            self._end_refused(refusal, Outcome.UPSTREAM_ERROR, 0)
-            return
-        self._end_refused(failure.refusal(), failure.outcome, failure.status)
+    # Answers
 
     def _end_refused(self, refusal: Refusal, outcome: Outcome, upstream_status: int) -> None:
         if self.first_byte_ns:
@@ -342,8 +179,6 @@ class Exchange:
             return
         self._settle(outcome, upstream_status=upstream_status)
         self._refuse(refusal)
-
-    # Answers
 
     def head_lines(self, attempt: Attempt) -> bytes:
         """Header lines of a good answer, whole or streamed."""
@@ -410,15 +245,17 @@ class Exchange:
 
     def _leave(self, outcome: Outcome) -> None:
         self.lane = None
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._cancel_retry()
+        if self.grant is not None and not self.grant.settled:
+            self._settle_delivered(outcome, early=Outcome.CLIENT_GONE_EARLY)
+
+    def _settle_delivered(self, outcome: Outcome, *, early: Outcome) -> None:
+        """Charge what was delivered; `early` when no provider has accepted the request yet."""
         attempt = self.attempt
-        if self.grant is None or self.grant.settled:
-            return
         if attempt is None or not attempt.is_accepted:
-            self._settle(Outcome.CLIENT_GONE_EARLY)
+            self._settle(early)
             return
+        assert self.grant is not None
         usage = attempt.delivered_usage()
         charge = self.gateway.gate.charge(self.grant, attempt.candidate, usage, outcome)
         self._settle(outcome, usage=usage, charge=charge, upstream_status=200)
@@ -437,6 +274,41 @@ class Exchange:
 
     # Ends
 
+    def stop(self) -> None:
+        """The caller wants no more: a stream ends in order with its usage, anything else with an error."""
+        if self.grant is None or self.grant.settled:
+            return
+        if isinstance(self.attempt, StreamAttempt) and self.attempt.is_accepted:
+            self._cut(self.attempt, Outcome.STOPPED, "stop", None)
+            return
+        self._cancel_retry()
+        self._settle_delivered(Outcome.STOPPED, early=Outcome.STOPPED)
+        self._refuse(Refusal("generation_stopped", "The request was stopped by a call of its account."))
+
+    def wallet_empty(self, attempt: StreamAttempt, refusal: InsufficientBalance) -> None:
+        """Nothing is left for more output: the stream ends in order, and says why."""
+        self._cut(attempt, Outcome.WALLET_EMPTY, "length", error_object(refusal, self.request_id))
+
+    def _cut(
+        self, attempt: StreamAttempt, outcome: Outcome, finish_reason: str, error: dict[str, object] | None
+    ) -> None:
+        if not attempt.cut():
+            return
+        assert self.grant is not None
+        assert self.request is not None
+        usage = attempt.delivered_usage()
+        charge = self.gateway.gate.charge(self.grant, attempt.candidate, usage, outcome)
+        attempt.rendered = render_cut(
+            attempt.frame(),
+            choices=self.request.choices,
+            finish_reason=finish_reason,
+            usage=usage_object(usage, charge, {}) if self.request.wants_usage else None,
+            error=error,
+        )
+        self._settle(
+            outcome, usage=usage, charge=charge, finish_reason=finish_reason, upstream_status=200, durable=True
+        )
+
     def shut_down(self) -> None:
         """The process stops: what is still open ends now, free of charge."""
         if self.grant is not None and self.grant.settled:
@@ -452,13 +324,11 @@ class Exchange:
             return
         self._fail_now(
             Refusal("internal_error", "Something went wrong in the gateway. Retry; quote request_id if it stays."),
-            Outcome.UPSTREAM_BROKE if self.first_byte_ns else Outcome.UPSTREAM_ERROR,
+            Outcome.CRASHED,
         )
 
     def _fail_now(self, refusal: Refusal, outcome: Outcome) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._cancel_retry()
         if self.grant is None:
             self._refuse(refusal)
         else:

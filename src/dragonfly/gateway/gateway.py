@@ -15,7 +15,7 @@ from msgspec import Raw
 from dragonfly.admission.grants import KeyPolicy
 from dragonfly.core.clock import Clock
 from dragonfly.core.errors import DragonflyError
-from dragonfly.core.ids import IdSource, RequestId
+from dragonfly.core.ids import AccountId, IdSource, RequestId
 from dragonfly.core.outcomes import Outcome
 from dragonfly.gateway.exchange import Exchange
 from dragonfly.gateway.heads import HeadRules, secret_of
@@ -32,7 +32,7 @@ from dragonfly.settings import Settings
 SWEEP_S = 0.5
 QUERY_FIELDS_MAX = 50
 READ_METHODS = (b"GET", b"HEAD")
-READ_METHODS_TEXT = b", ".join(READ_METHODS)
+POST_METHODS = (b"POST",)
 CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
 JSON_HEAD = b"content-type: application/json\r\n"
 
@@ -87,7 +87,9 @@ class Gateway:
         self.coarse_s = clock.monotonic_s()
         self.common_head = b""
         self.monotonic_ns = time.monotonic_ns
-        self._routes = [(_pattern(template), reader) for template, reader in readers.items()]
+        self._routes: list[tuple[re.Pattern[str], Reader, tuple[bytes, ...]]] = [
+            (_pattern(template), reader, READ_METHODS) for template, reader in readers.items()
+        ]
         self._told: set[str] = set()
         self._prepared: dict[str, Prepared] = {}
         self._sweeper: asyncio.Task[None] | None = None
@@ -152,6 +154,18 @@ class Gateway:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
+    def add_action(self, template: str, action: Reader) -> None:
+        """Answer POSTs to a path; before serving begins."""
+        self._routes.append((_pattern(template), action, POST_METHODS))
+
+    def stop_running(self, account_id: AccountId, request_id: RequestId) -> bool:
+        """End an answer of the account, if it runs here."""
+        for exchange in self.exchanges:
+            if exchange.request_id == request_id and exchange.account_id == account_id:
+                exchange.stop()
+                return True
+        return False
+
     # Requests
 
     def serve(self, lane: FastLane, request: Request) -> None:
@@ -173,12 +187,13 @@ class Gateway:
         path = request.path.decode("ascii", "replace")
         if path.startswith("/api/v1/"):
             path = path[len("/api") :]
-        for pattern, reader in self._routes:
+        for pattern, reader, methods in self._routes:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
-            if request.method not in READ_METHODS:
-                raise Refusal("method_not_allowed", "This path answers GET only.", allow=READ_METHODS_TEXT)
+            if request.method not in methods:
+                allowed = b", ".join(methods)
+                raise Refusal("method_not_allowed", f"This path answers {allowed.decode()} only.", allow=allowed)
             params = {name: unquote(value) for name, value in match.groupdict().items()}
             call = ReaderCall(lane)
             lane.active = call

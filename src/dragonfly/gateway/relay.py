@@ -8,25 +8,25 @@ finish reason on, everything is held until the usage is known and the charge is 
 import math
 from typing import TYPE_CHECKING
 
-from msgspec import Raw
-
-from dragonfly.admission.grants import Candidate, Offer
+from dragonfly.admission.grants import Candidate, Charge, Offer
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import Basis, TokenUsage
 from dragonfly.gateway.attempt import Attempt, Failure
+from dragonfly.gateway.growth import Growth, pay
 from dragonfly.gateway.sse import complete_length, split_events
-from dragonfly.gateway.wire.answer import render_last_chunk, render_usage_chunk, usage_fields, usage_object
+from dragonfly.gateway.tail import Tail
+from dragonfly.gateway.wire.answer import Frame, usage_object
 from dragonfly.providers.connection import BrokenKind
-from dragonfly.providers.dialects import EventFacts, FailureKind, UpstreamFailure, is_plain
+from dragonfly.providers.dialects import EventFacts, FailureKind, UpstreamFailure, plain_events
 
 if TYPE_CHECKING:
     from dragonfly.gateway.exchange import Exchange
 
 EARLY_COMMENTS_MAX = 64
 HELD_EVENTS_MAX = 1_000
+_CALL = b'"tool_calls"'
 BOUNDARY_BYTES = 3
 """So many bytes of an unfinished event may belong to the blank line that ends it."""
-DONE = b"data: [DONE]\n\n"
 STREAM_HEAD = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n"
 
 
@@ -34,28 +34,33 @@ class StreamAttempt(Attempt):
     """Relays one stream."""
 
     __slots__ = (
+        "_begins_call",
         "_choices",
         "_done",
         "_early",
-        "_event_bytes",
+        "_envelope_bytes",
         "_finish_reason",
         "_finished",
         "_flowing",
+        "_growth",
         "_has_output",
-        "_held",
-        "_held_facts",
         "_rest",
         "_rest_bytes",
         "_started",
         "_streaming",
+        "_tail",
         "_usage",
         "relayed_bytes",
+        "relayed_events",
     )
 
     def __init__(self, exchange: "Exchange", offer: Offer, candidate: Candidate) -> None:
         super().__init__(exchange, offer, candidate)
         assert exchange.request is not None
         self.relayed_bytes = 0
+        """Of the events with output."""
+        self.relayed_events = 0
+        self._growth: Growth | None = None
         self._streaming = False
         """The provider answers with a stream."""
         self._started = False
@@ -66,14 +71,14 @@ class StreamAttempt(Attempt):
         self._early: list[bytes] = []
         self._rest: list[bytes] = []
         self._rest_bytes = 0
-        self._event_bytes = 0
+        self._envelope_bytes = 0
         self._has_output = False
+        self._begins_call = False
         self._finish_reason = ""
         self._choices = exchange.request.choices
         self._finished: frozenset[int] = frozenset()
         """Choices with a finish reason; a provider may repeat one."""
-        self._held: list[bytes] | None = None
-        self._held_facts: list[EventFacts] = []
+        self._tail: Tail | None = None
         self._usage: TokenUsage | None = None
 
     # What the connection calls
@@ -90,9 +95,13 @@ class StreamAttempt(Attempt):
         try:
             if self._rest or not data.endswith(b"\n\n"):
                 data = self._whole_events(data)
-            if self._flowing and is_plain(data):
+            if self._flowing and (events := plain_events(data)):
                 self.relayed_bytes += len(data)
+                self.relayed_events += events
                 self.exchange.lane.send_piece(data)  # type: ignore[union-attr]
+                growth = self._growth
+                if growth is not None and self.relayed_bytes > growth.look_at_bytes:
+                    growth.look()
             elif data and not self._done:
                 self._inspect(data)
         except Exception as problem:
@@ -130,15 +139,20 @@ class StreamAttempt(Attempt):
             self._start()
             self._send(b"".join(early))
 
+    def resume(self) -> None:
+        if self._growth is None or not self._growth.is_holding_back:
+            super().resume()
+
     def delivered_usage(self) -> TokenUsage:
         """By the provider's own running count where it sends one, else estimated from what was relayed."""
         if self._usage is not None and self._usage.completion_tokens:
             return self._usage
-        return TokenUsage(
-            self.prompt_tokens_estimated(),
-            self._delivered_tokens(),
-            basis=Basis.ESTIMATED,
-        )
+        output_tokens = self.output_tokens_estimated(self._output_bytes(), self.relayed_events)
+        return TokenUsage(self.prompt_tokens_estimated(), output_tokens, basis=Basis.ESTIMATED)
+
+    def tokens_per_choice(self) -> int:
+        """Output of each choice so far, for the growth of the hold."""
+        return -(-self.delivered_usage().completion_tokens // self._choices)
 
     def durable(self) -> None:
         exchange = self.exchange
@@ -196,9 +210,11 @@ class StreamAttempt(Attempt):
                 break
         if out:
             self._send(b"".join(out))
-        self._flowing = self._started and self._has_output and self._held is None
+        self._flowing = self._started and self._has_output and not self._begins_call and self._tail is None
         if self._done:
             self._complete(None)
+        elif self._flowing and self._growth is not None:
+            self._growth.look()
 
     def _take(self, event: bytes, out: list[bytes]) -> bool:
         """Decide on one event; False: the attempt is over."""
@@ -223,16 +239,16 @@ class StreamAttempt(Attempt):
             self._start()
             out.extend(self._early)
             self._early = []
-        self._note(facts, len(event))
+        self._note(facts, event)
         if facts.done:
             self._done = True
-        if self._held is None and not self._is_tail(facts):
+        if self._tail is None and not self._is_tail(facts):
             out.append(event)
             return True
         return self._hold(event, facts)
 
     def _take_comment(self, event: bytes, out: list[bytes]) -> None:
-        if not self.exchange.comments_allowed or self._held is not None:
+        if not self.exchange.comments_allowed or self._tail is not None:
             return
         if self._started:
             out.append(event)
@@ -241,12 +257,16 @@ class StreamAttempt(Attempt):
             if self.exchange.comment_due_s == math.inf:
                 self.comment_is_due()
 
-    def _note(self, facts: EventFacts, length: int) -> None:
+    def _note(self, facts: EventFacts, event: bytes) -> None:
         if facts.usage is not None:
             self._usage = facts.usage
         if facts.has_output:
-            if not self._has_output:
-                self._event_bytes = length
+            self.relayed_bytes += len(event)
+            self.relayed_events += 1
+            if not self._has_output or self._begins_call:
+                # The first delta of a tool call has its id and type too, so the next one is looked at as well.
+                self._envelope_bytes = len(event) - facts.output_bytes
+                self._begins_call = not self._has_output and _CALL in event
             self._has_output = True
         if facts.finish_reason:
             self._finished |= frozenset(facts.finished_choices)
@@ -261,13 +281,12 @@ class StreamAttempt(Attempt):
 
     def _hold(self, event: bytes, facts: EventFacts) -> bool:
         """False: there are too many, and the attempt is over."""
-        if self._held is None:
-            self._held = []
-        if len(self._held) >= HELD_EVENTS_MAX:
+        if self._tail is None:
+            self._tail = Tail()
+        if len(self._tail.events) >= HELD_EVENTS_MAX:
             self._abort_as(Failure(BrokenKind.GARBAGE, self.status))
             return False
-        self._held.append(event)
-        self._held_facts.append(facts)
+        self._tail.add(event, facts)
         return True
 
     def _event_error(self, error: UpstreamFailure) -> None:
@@ -299,11 +318,13 @@ class StreamAttempt(Attempt):
         exchange.answered(self)
         self._started = True
         gateway.board.answered(self.health, (exchange.first_byte_ns - self.sent_ns) / 1e9)
+        assert exchange.grant is not None
+        if exchange.grant.covered_tokens is not None:
+            self._growth = Growth(self)
         if exchange.lane is not None:
             exchange.lane.send_head(STREAM_HEAD + exchange.head_lines(self))
 
     def _send(self, data: bytes) -> None:
-        self.relayed_bytes += len(data)
         lane = self.exchange.lane
         if lane is not None and data:
             lane.send_piece(data)
@@ -320,78 +341,55 @@ class StreamAttempt(Attempt):
             )
             self._abort_as(failure)
             return
-        exchange = self.exchange
-        gateway = exchange.gateway
-        assert exchange.grant is not None
         self._ended()
-        usage = self._usage or self.delivered_usage()
-        now_ns = gateway.monotonic_ns()
-        gateway.board.delivered(self.health, usage.completion_tokens, (now_ns - self.sent_ns) / 1e9)
+        gateway = self.exchange.gateway
+        usage = self._usage
+        if usage is None:
+            usage = self.delivered_usage()
+        elif gateway.gate.estimates.is_due(self.candidate.channel.id):
+            self.learn(usage, self._output_bytes())
+        gateway.board.delivered(self.health, usage.completion_tokens, (gateway.monotonic_ns() - self.sent_ns) / 1e9)
         outcome = Outcome.COMPLETE if self._has_output else Outcome.EMPTY
         if self._finish_reason == "content_filter":
             outcome = Outcome.FILTERED
-        self.answered_as(self._answer_model())
-        charge = gateway.gate.charge(exchange.grant, self.candidate, usage, outcome)
+        self.answered_as(self._tail.model() if self._tail is not None else None)
+        pay(self, usage, outcome)
+
+    def finish(self, usage: TokenUsage, charge: Charge, outcome: Outcome) -> None:
+        """Render the end of the whole answer and settle."""
+        exchange = self.exchange
         assert exchange.request is not None
+        tail = self._tail or Tail()
         if exchange.request.wants_usage:
-            last = self._last_with_usage()
-            upstream = self._held_facts[last].obj if last is not None else None
-            raw_usage = upstream.get("usage") if upstream is not None else None
-            self.rendered = self._tail_with_usage(last, usage_object(usage, charge, usage_fields(raw_usage)))
+            self.rendered = tail.with_usage(
+                created_s=exchange.gateway.clock.now_ns() // 1_000_000_000,
+                model=self.offer.model,
+                provider=self.candidate.channel.provider,
+                usage=usage_object(usage, charge, tail.upstream_usage()),
+            )
         else:
-            self.rendered = self._tail_without_usage()
+            self.rendered = tail.without_usage()
         exchange.finish(self, outcome, usage, charge, self._finish_reason)
 
-    def _last_with_usage(self) -> int | None:
-        for index in range(len(self._held_facts) - 1, -1, -1):
-            facts = self._held_facts[index]
-            if facts.usage is not None and facts.obj is not None:
-                return index
-        return None
+    def frame(self) -> Frame:
+        """For events of our own."""
+        exchange = self.exchange
+        created_s = exchange.gateway.clock.now_ns() // 1_000_000_000
+        return Frame(exchange.request_id, self.offer.model, self.candidate.channel.provider, created_s)
 
-    def _tail_with_usage(self, last: int | None, usage: bytes) -> bytes:
-        """The held events; the last one with usage rendered anew, or one of our own before [DONE]."""
-        provider = self.candidate.channel.provider
-        pieces = list(self._held or ())
-        if last is not None:
-            fields = self._held_facts[last].obj
-            assert fields is not None
-            pieces[last] = render_last_chunk(fields, model=self.offer.model, provider=provider, usage=usage)
-        else:
-            chunk = render_usage_chunk(
-                answer_id=self._answer_id(),
-                created_s=self.exchange.gateway.clock.now_ns() // 1_000_000_000,
-                model=self.offer.model,
-                provider=provider,
-                usage=usage,
-            )
-            position = next((i for i, facts in enumerate(self._held_facts) if facts.done), len(pieces))
-            pieces.insert(position, chunk)
-        return self._with_done(pieces)
+    def cut(self) -> bool:
+        """Stop what is under way, as the caller or the balance demands. False: the answer is ending by itself."""
+        if self._done or self._finish_reason:
+            return False
+        self._done = True
+        self._flowing = False
+        if not self._started:
+            self._start()
+        self.let_go()
+        return True
 
-    def _tail_without_usage(self) -> bytes:
-        """The held events as they came, without the extra chunk that the client did not ask for."""
-        pairs = zip(self._held or (), self._held_facts, strict=True)
-        return self._with_done([event for event, facts in pairs if not (facts.choices_empty and facts.usage)])
-
-    def _with_done(self, pieces: list[bytes]) -> bytes:
-        """Every stream of ours ends with [DONE], also where the provider never sends it."""
-        if not any(facts.done for facts in self._held_facts):
-            pieces.append(DONE)
-        return b"".join(pieces)
-
-    def _answer_model(self) -> Raw | None:
-        for facts in reversed(self._held_facts):
-            if facts.obj is not None and "model" in facts.obj:
-                return facts.obj["model"]
-        return None
-
-    def _answer_id(self) -> Raw | None:
-        for facts in reversed(self._held_facts):
-            if facts.obj is not None and "id" in facts.obj:
-                return facts.obj["id"]
-        return None
-
-    def _delivered_tokens(self) -> int:
-        """Most providers send one token an event: bytes relayed over the size of the first event with output."""
-        return -(-self.relayed_bytes // self._event_bytes) if self._event_bytes else 0
+    def _output_bytes(self) -> int:
+        """What came of output, without the envelope of each event, whose length the first one with output shows."""
+        if not self._has_output:
+            return 0
+        return max(1, self.relayed_bytes - self.relayed_events * self._envelope_bytes)

@@ -1,13 +1,33 @@
 """Which channels may serve a request, and in which order they are tried. Pure decisions."""
 
+from dataclasses import replace
+
 import msgspec
 
 from dragonfly.admission.grants import Candidate, Offer
+from dragonfly.core.errors import DragonflyError
 from dragonfly.core.money import NUSD_PER_USD
 from dragonfly.core.routing import RoutingRules
 from dragonfly.gateway.health import HealthBoard, Standing
+from dragonfly.gateway.purse import Purse
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.gateway.wire.chat import NO_PREFERENCES, MaxPrice, Preferences
+
+
+def offers_of(purse: Purse, names: tuple[str, ...]) -> tuple[Offer, ...]:
+    """The models asked for; an unknown fallback is left out as long as one model is known."""
+    if len(names) == 1:
+        return (purse.offer(names[0]),)
+    offers = []
+    refusal: DragonflyError | None = None
+    for name in names:
+        try:
+            offers.append(purse.offer(name))
+        except DragonflyError as error:
+            refusal = refusal or error
+    if not offers and refusal is not None:
+        raise refusal
+    return tuple(offers)
 
 
 def eligible(offers: tuple[Offer, ...], wishes: Preferences) -> tuple[Offer, ...]:
@@ -18,7 +38,7 @@ def eligible(offers: tuple[Offer, ...], wishes: Preferences) -> tuple[Offer, ...
     for offer in offers:
         candidates = tuple(candidate for candidate in offer.candidates if _allowed(candidate, wishes))
         if candidates:
-            kept.append(Offer(offer.model, candidates, offer.context_tokens_max, offer.output_tokens_max))
+            kept.append(replace(offer, candidates=candidates))
     if not kept:
         if wishes.data_collection == "deny" or wishes.zdr:
             _blame_privacy(offers, wishes)

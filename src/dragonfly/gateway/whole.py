@@ -7,7 +7,6 @@ from dragonfly.gateway.wire.answer import AnswerFacts, read_answer, render_answe
 from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.dialects import FailureKind
 
-ANSWER_BYTES_PER_TOKEN = 4
 SUSPICIOUS = frozenset({"error", "base_resp", "code", "message", "detail"})
 """Fields in which providers put an error into an answer with status 200."""
 
@@ -61,7 +60,12 @@ class WholeAttempt(Attempt):
         latency_s = (now_ns - self.sent_ns) / 1e9
         gateway.board.answered(self.health, latency_s)
         self._ended()
-        usage = self.dialect.read_usage(facts.fields) or self._counted_usage()
+        usage = self.dialect.read_usage(facts.fields)
+        if usage is None:
+            output_tokens = self.output_tokens_estimated(facts.output_bytes())
+            usage = TokenUsage(self.prompt_tokens_estimated(), output_tokens, basis=Basis.ESTIMATED)
+        elif gateway.gate.estimates.is_due(self.candidate.channel.id):
+            self.learn(usage, facts.output_bytes())
         gateway.board.delivered(self.health, usage.completion_tokens, latency_s)
         outcome = _outcome(finish_reason, facts.has_output)
         self.answered_as(facts.fields.get("model"))
@@ -86,13 +90,6 @@ class WholeAttempt(Attempt):
             if reason in reasons:
                 return reason
         return reasons[0]
-
-    def _counted_usage(self) -> TokenUsage:
-        return TokenUsage(
-            self.prompt_tokens_estimated(),
-            max(1, self._body_bytes // ANSWER_BYTES_PER_TOKEN),
-            basis=Basis.ESTIMATED,
-        )
 
     def durable(self) -> None:
         exchange = self.exchange

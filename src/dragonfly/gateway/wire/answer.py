@@ -17,6 +17,7 @@ _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw])
 
 OPENING_BRACE = ord("{")
+QUOTES = 2
 LONGEST_EMPTY_BYTES = len(b"null")
 OUTPUT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 OUR_PROMPT_DETAILS = frozenset({"cached_tokens", "cache_write_tokens"})
@@ -60,6 +61,12 @@ class AnswerFacts(NamedTuple):
     fields: dict[str, Raw]
     native_finish_reasons: tuple[str, ...]
     has_output: bool
+    messages: list[_Message | None]
+
+    def output_bytes(self) -> int:
+        """Length of all output, as JSON text without its quotation marks."""
+        values = [getattr(message, name) for message in self.messages if message for name in OUTPUT_FIELDS]
+        return sum(max(1, len(value) - QUOTES) for value in values if bytes(value) not in EMPTY_VALUES)
 
 
 def read_answer(body: bytes) -> AnswerFacts | None:
@@ -70,7 +77,8 @@ def read_answer(body: bytes) -> AnswerFacts | None:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     reasons = tuple(choice.finish_reason or "" for choice in choices)
-    return AnswerFacts(fields, reasons, any(_has_output(choice.message) for choice in choices))
+    messages = [choice.message for choice in choices]
+    return AnswerFacts(fields, reasons, any(map(_has_output, messages)), messages)
 
 
 def _has_output(message: _Message | None) -> bool:
@@ -172,6 +180,36 @@ def render_usage_chunk(*, answer_id: Raw | None, created_s: int, model: str, pro
         "usage": Raw(usage),
     }
     return b"data: " + _encode(chunk) + b"\n\n"
+
+
+class Frame(NamedTuple):
+    """What stands around every chunk of ours."""
+
+    request_id: str
+    model: str
+    provider: str
+    created_s: int
+
+
+def render_cut(
+    frame: Frame, *, choices: int, finish_reason: str, usage: bytes | None, error: dict[str, object] | None
+) -> bytes:
+    """The events that end a stream before its provider did: a finish reason for every choice, then usage where it
+    was asked for, then the reason as an error when the caller did not wish it, then [DONE]."""
+    base: dict[str, object] = {
+        "id": frame.request_id,
+        "object": "chat.completion.chunk",
+        "created": frame.created_s,
+        "model": frame.model,
+        "provider": frame.provider,
+    }
+    ends = [{"index": index, "delta": {}, "finish_reason": finish_reason} for index in range(choices)]
+    chunks: list[dict[str, object]] = [{**base, "choices": ends}]
+    if usage is not None:
+        chunks.append({**base, "choices": [], "usage": Raw(usage)})
+    if error is not None:
+        chunks.append({**base, "choices": [], "error": error})
+    return b"".join(b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
 
 
 def render_error_event(error: dict[str, object], *, request_id: str, model: str, created_s: int) -> bytes:

@@ -14,14 +14,14 @@ from dragonfly.providers.dialects.mistral import MISTRAL
 from dragonfly.providers.dialects.moonshot import MOONSHOT
 from dragonfly.providers.dialects.openai import OPENAI
 from dragonfly.providers.dialects.openrouter import OPENROUTER
-from dragonfly.providers.dialects.plain import is_plain
+from dragonfly.providers.dialects.plain import plain_events
 from dragonfly.providers.dialects.qwen import QWEN
 from dragonfly.providers.dialects.siliconflow import SILICONFLOW
 from dragonfly.providers.dialects.stepfun import STEPFUN
 from dragonfly.providers.dialects.together import TOGETHER
 from dragonfly.providers.dialects.xai import XAI
 
-__all__ = ["DIALECTS", "Dialect", "EventFacts", "FailureKind", "UpstreamFailure", "dialect", "is_plain"]
+__all__ = ["DIALECTS", "Dialect", "EventFacts", "FailureKind", "UpstreamFailure", "dialect", "plain_events"]
 
 DIALECTS: dict[str, Dialect] = {
     one.name: one

@@ -24,4 +24,5 @@ ANTHROPIC_COMPAT = Dialect(
         phrases=(("^your credit balance is too low", _K.NO_BALANCE),),
     ),
     requests=RequestRules(drop=frozenset(("service_tier",))),
+    hides_output=True,
 )

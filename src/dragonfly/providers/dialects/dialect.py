@@ -21,6 +21,8 @@ class Dialect:
     usage: UsageRules = USUAL_RULES
     failures: FailureRules = field(default_factory=FailureRules)
     requests: RequestRules = field(default_factory=RequestRules)
+    hides_output: bool = False
+    """May bill output that no event of a stream shows, such as reasoning that is kept back or summarised."""
 
     def read_usage(self, body: Mapping[str, object]) -> TokenUsage | None:
         """Usage of a chunk or a whole answer, its values decoded or Raw; None when it reports none."""

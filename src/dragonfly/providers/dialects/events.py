@@ -14,6 +14,7 @@ from dragonfly.providers.dialects.usage import UsageRules, plain, read_usage
 _NOTHING = Raw(b"")
 _NULL = Raw(b"null")
 _DATA_AT = 6
+_QUOTES = 2
 _BOM = b"\xef\xbb\xbf"
 _line_ends = re.compile(rb"\r\n|\n|\r")
 _OUTPUT_FIELDS = (
@@ -43,6 +44,16 @@ class _Choice(Struct, gc=False):
     error: Raw = _NOTHING
 
 
+class _Function(Struct, gc=False, frozen=True):
+    name: Raw = _NOTHING
+    arguments: Raw = _NOTHING
+
+
+class _Call(Struct, gc=False):
+    function: _Function = _Function()
+
+
+_decode_calls = msgspec.json.Decoder(list[_Call]).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 
@@ -85,12 +96,14 @@ def inspect_json(usage: UsageRules, failures: FailureRules, payload: bytes) -> E
     if error is None and reason == "error":
         error = UpstreamFailure(FailureKind.OVERLOADED, None, 200)
     reading = read_usage(obj, usage)
+    output_bytes = _output_bytes(choices)
     return EventFacts(
         finish_reason=reason,
         native_finish_reason=native,
         usage=reading.usage if reading else None,
         error=error,
-        has_output=_has_output(choices),
+        has_output=output_bytes > 0,
+        output_bytes=output_bytes,
         choices_empty=not choices and is_empty_list(obj.get("choices")),
         obj=obj,
         finished_choices=indexes,
@@ -186,10 +199,11 @@ def _index(choice: _Choice) -> int:
     return index if isinstance(index, int) else 0
 
 
-def _has_output(choices: list[_Choice]) -> bool:
+def _output_bytes(choices: list[_Choice]) -> int:
+    length = 0
     for choice in choices:
         if choice.text and is_something(choice.text):
-            return True
+            length += _text_length(choice.text)
         for part in (choice.delta, choice.message):
             fields = _object(part) if part else None
             if fields is None:
@@ -197,5 +211,20 @@ def _has_output(choices: list[_Choice]) -> bool:
             for name in _OUTPUT_FIELDS:
                 value = fields.get(name)
                 if value is not None and is_something(value):
-                    return True
-    return False
+                    length += _calls_length(value) if name == "tool_calls" else _text_length(value)
+    return length
+
+
+def _calls_length(value: Raw) -> int:
+    """Of tool calls the names and arguments; what stands around them is the same in every event."""
+    try:
+        calls = _decode_calls(value)
+    except _DECODE_ERRORS:
+        return _text_length(value)
+    values = [value for call in calls for value in (call.function.name, call.function.arguments)]
+    return max(1, sum(max(0, len(value) - _QUOTES) for value in values))
+
+
+def _text_length(value: Raw) -> int:
+    """At least 1: whoever asks has seen that there is something."""
+    return max(1, len(value) - _QUOTES)

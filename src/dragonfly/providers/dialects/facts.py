@@ -61,6 +61,8 @@ class EventFacts(NamedTuple):
     error: UpstreamFailure | None = None
     has_output: bool = False
     """Content, reasoning, a tool call or a refusal of at least one byte."""
+    output_bytes: int = 0
+    """Length of all that, as JSON text without its quotation marks."""
     choices_empty: bool = False
     """`choices` is there, and empty: the extra chunk that carries usage."""
     obj: dict[str, Raw] | None = None

@@ -25,4 +25,5 @@ GEMINI = Dialect(
         phrases=(("per day", _K.QUOTA_USED_UP), ("exceeded your current quota", _K.RATE_LIMITED)),
     ),
     requests=RequestRules(drop=frozenset(("service_tier", "store", "metadata"))),
+    hides_output=True,
 )

@@ -14,4 +14,5 @@ GROQ = Dialect(
         words=(("tool_use_failed", _K.BAD_REQUEST),),
     ),
     requests=RequestRules(drop=frozenset(("service_tier", "store", "metadata"))),
+    hides_output=True,
 )

@@ -7,4 +7,4 @@ priority change what we are charged, and the catalogue prices the default.
 from dragonfly.providers.dialects.dialect import Dialect
 from dragonfly.providers.dialects.requests import RequestRules
 
-OPENAI = Dialect("openai", requests=RequestRules(drop=frozenset(("service_tier",))))
+OPENAI = Dialect("openai", requests=RequestRules(drop=frozenset(("service_tier",))), hides_output=True)

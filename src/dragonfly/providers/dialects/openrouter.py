@@ -12,4 +12,5 @@ OPENROUTER = Dialect(
     "openrouter",
     failures=FailureRules(statuses={403: FailureKind.CONTENT_REFUSED}),
     requests=RequestRules(drop=frozenset(("service_tier",))),
+    hides_output=True,
 )

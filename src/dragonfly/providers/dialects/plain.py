@@ -31,29 +31,30 @@ _START_LENGTH = 7
 _BODY_AT = 6
 
 
-def is_plain(data: bytes) -> bool:
-    """Whether complete events certainly hold no finish reason, usage, error, [DONE] or comment.
+def plain_events(data: bytes) -> int:
+    """How many complete events these are, when they certainly hold no finish reason, usage, error, [DONE] or
+    comment; else 0.
 
-    `data` must end with the blank line of its last event. False also for much that is harmless: several data
+    `data` must end with the blank line of its last event. 0 also for much that is harmless: several data
     lines in one event, CR line ends, odd framing, JSON that is none.
     """
     if data.find(b"\r") >= 0:
-        return False
+        return 0
     try:
         if data.find(b"\n") == len(data) - 2:
             if data[:_START_LENGTH] != _START:
-                return False
+                return 0
             _decode(data[_BODY_AT:])
-            return True
+            return 1
         if not data.endswith(b"\n\n"):
-            return False
+            return 0
         events = data[:-2].split(b"\n\n")
         if data.count(b"\n") != 2 * len(events):
-            return False
+            return 0
         for event in events:
             if event[:_START_LENGTH] != _START:
-                return False
+                return 0
             _decode(event[_BODY_AT:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return 0
+    return len(events)

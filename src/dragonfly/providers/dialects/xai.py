@@ -20,4 +20,5 @@ XAI = Dialect(
         ),
     ),
     requests=RequestRules(drop=frozenset(("service_tier",))),
+    hides_output=True,
 )
