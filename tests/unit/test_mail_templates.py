@@ -53,7 +53,7 @@ every_kind = pytest.mark.parametrize("kind", MailKind, ids=lambda kind: kind.val
 
 
 def test_there_is_a_folder_for_each_kind_and_no_other() -> None:
-    folders = {path.name for path in TEMPLATES.iterdir() if path.is_dir()} - {"footer"}
+    folders = {path.name for path in TEMPLATES.iterdir() if path.is_dir()} - {"footer", "page"}
     assert folders == {kind.value for kind in MailKind}
     for folder in folders:
         files = sorted(str(path.relative_to(TEMPLATES / folder)) for path in (TEMPLATES / folder).rglob("*.*"))

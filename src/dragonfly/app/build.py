@@ -18,7 +18,7 @@ from dragonfly.api.health import Readiness
 from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.stop import stop_action
-from dragonfly.app.mail import mail_jobs, open_post_office
+from dragonfly.app.mail import mail_jobs, mail_routers, open_post_office
 from dragonfly.app.people import people_parts
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
@@ -118,6 +118,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     log.write(ON_OFFER, models=len(catalog.names()), providers=len(catalog.providers()), notes=len(catalog.notes))
     ids = IdSource()
     threads = DatabaseThreads()
+    desk = Desk(engine, threads, clock, ids)
     peppers = peppers_of(settings)
     gate = Gate(settings.admission, engine, catalog=catalog, peppers=peppers, clock=clock, ids=ids, log=log)
     pool = Pool(limits=pool_limits(settings.upstream), clock=clock, ca_file=settings.upstream.ca_file)
@@ -142,6 +143,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
     people = people_parts(settings, engine, threads, clock, ids)
+    routers = mail_routers(settings, desk, office)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
@@ -160,7 +162,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
 
     return Served(
-        app=account_surface(Desk(engine, threads, clock, ids), peppers, people, readiness, failure_sink(log)),
+        app=account_surface(desk, peppers, people, readiness, failure_sink(log), routers),
         protocol=lane(gateway),
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(

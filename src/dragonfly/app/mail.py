@@ -2,14 +2,22 @@
 
 import ssl
 from typing import TextIO
+from urllib.parse import urlsplit
 
+from fastapi import APIRouter
 from sqlalchemy import Engine
 
+from dragonfly.api.desk import Desk
+from dragonfly.api.mail import resend_routes, unsubscribe_routes
+from dragonfly.api.preferences import preferences_routes
 from dragonfly.core.clock import Clock
+from dragonfly.core.secrets import Secret
 from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
 from dragonfly.mail.jobs import forgetting_mail
+from dragonfly.mail.notices import secret_key
+from dragonfly.mail.pages import OptOutPage
 from dragonfly.mail.rendering import Press, Site
 from dragonfly.mail.rules import is_mail_address
 from dragonfly.mail.seals import Seals
@@ -56,6 +64,18 @@ def mail_jobs(
     )
 
 
+def mail_routers(settings: Settings, desk: Desk, office: PostOffice) -> tuple[APIRouter, ...]:
+    """What answers under /api for mail. Without a webhook secret nobody can post notices."""
+    routers = [
+        unsubscribe_routes(desk, office.seals, OptOutPage(office.press.site)),
+        preferences_routes(desk, low_balance_default_nusd=settings.mail.low_balance_nusd),
+    ]
+    if settings.mail.resend_webhook_secret.get_secret_value():
+        key = secret_key(Secret(settings.mail.resend_webhook_secret.get_secret_value()))
+        routers.append(resend_routes(desk, office.seals, key))
+    return tuple(routers)
+
+
 def mail_problems(settings: Settings) -> list[str]:
     """What is wrong with the [mail] section as a whole."""
     mail = settings.mail
@@ -71,6 +91,11 @@ def mail_problems(settings: Settings) -> list[str]:
     ]
     if not (mail.from_name and mail.from_name.isprintable() and len(mail.from_name) <= 100):
         problems.append("mail.from_name: needs 1 to 100 printable characters.")
+    if webhook := mail.resend_webhook_secret.get_secret_value():
+        try:
+            secret_key(Secret(webhook))
+        except ValueError:
+            problems.append("mail.resend_webhook_secret: needs the whole secret, whsec_ and what follows.")
     if mail.transport == "console":
         return problems
     needed = {"mail.from_address": mail.from_address, "server.public_url": settings.server.public_url}
@@ -82,10 +107,11 @@ def mail_problems(settings: Settings) -> list[str]:
 
 def _resend_problems(mail: MailSettings) -> list[str]:
     problems = []
-    if not mail.resend_api_key.get_secret_value().isascii() or not mail.resend_api_key.get_secret_value():
-        problems.append('mail.resend_api_key: needed by mail.transport = "resend".')
-    host = mail.resend_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or mail.resend_url
-    if not mail.resend_url.startswith("https://") and host not in LOOPBACK:
+    key = mail.resend_api_key.get_secret_value()
+    if not key or not key.isascii() or not key.isprintable():
+        problems.append('mail.resend_api_key: needed by mail.transport = "resend", as the dashboard shows it.')
+    url = urlsplit(mail.resend_url)
+    if url.scheme != "https" and not (url.scheme == "http" and url.hostname in LOOPBACK):
         problems.append("mail.resend_url: needs an address that begins with https://.")
     return problems
 

@@ -16,6 +16,7 @@ from dragonfly.api.surface import FailureSink, build_surface
 from dragonfly.api.usage import usage_routes
 from dragonfly.app.people import PeoplesParts
 from dragonfly.keys.rules import Peppers
+from dragonfly.mail.sending import UNSUBSCRIBE_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,22 @@ def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> Account
 
 
 def account_surface(
-    desk: Desk, peppers: Peppers, people: PeoplesParts, readiness: Readiness, failed: FailureSink
+    desk: Desk,
+    peppers: Peppers,
+    people: PeoplesParts,
+    readiness: Readiness,
+    failed: FailureSink,
+    routers: tuple[APIRouter, ...] = (),
 ) -> ASGIApp:
-    """Everything that is not the data plane, as a serving process offers it."""
+    """Everything that is not the data plane, as a serving process offers it; `routers` are those of features that
+    are put together elsewhere."""
     account = account_api(desk, peppers, people.authenticate)
     return build_surface(
         readiness=readiness,
         clock=desk.clock,
         ids=desk.ids,
         failed=failed,
-        routers=(*people.routers, *account.routers),
+        routers=(*people.routers, *account.routers, *routers),
         authenticate=account.authenticate,
-        bodies=BodyRules(repeats=account.repeats),
+        bodies=BodyRules(form_paths=(UNSUBSCRIBE_PATH,), repeats=account.repeats),
     )
