@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.upstream import STREAM_HEAD, Gate, Received, Script, Send, WaitFor
 from tests.http.rig import Client, post
+from tests.postgres import postgres_database
 from tests.system.program import Program
 from tests.system.served import COST, Served, chat, cost_of, ending, event, http_chunks, served, well
 
@@ -171,3 +172,50 @@ async def test_a_revoked_key_is_refused_within_a_second_by_every_worker_of_every
                 assert set(statuses) == {401}
             left = [client for client, status in zip(left, statuses, strict=True) if status == 200]
         assert time.monotonic() - revoked_s < 10 * PROMISED_S
+
+
+async def test_an_installation_moves_from_sqlite_to_postgresql_and_goes_on(
+    program: Program, postgresql_server_url: str
+) -> None:
+    with postgres_database(postgresql_server_url) as target:
+        async with served(program) as one:
+            assert (await one.ask()).status == 200
+            source = f"sqlite:///{one.database}"
+            refused = await asyncio.to_thread(one.program.run, "database", "copy", source, target)
+            assert (refused.code, refused.output) == (1, "")
+            assert "A gateway is running" in refused.errors
+            assert one.running is not None
+            assert await one.running.stop() == 0
+            copied = one.program.run("database", "copy", source, target, "--json")
+            assert (copied.code, copied.errors) == (0, "")
+            rows = {table["name"]: table["rows"] for table in copied.json["tables"]}
+            assert (rows["accounts"], rows["usage"], rows["workers"]) == (1, 1, 0)
+            again = one.program.run("database", "copy", source, target)
+            assert (again.code, again.errors[:24]) == (1, "The target is not empty.")
+            settings = one.program.folder / "dragonfly.toml"
+            moved = settings.read_text().replace("workers = 1", "workers = 2")
+            settings.write_text(f'database_url = "{target}"\n{moved}')
+            one.workers = 2
+            async with one.start():
+                assert (await one.ask()).status == 200
+                assert (await one.credits())["used"] == "0.0001"
+                assert one.books_are_right()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("sqlite:///missing.db", "postgresql://localhost/x", "FROM is a file that does not exist."),
+        ("data/dragonfly.db", "postgresql://localhost/x", "FROM needs sqlite:///"),
+        ("sqlite:///data/dragonfly.db", "mysql://localhost/x", "TO needs sqlite:///"),
+        ("sqlite:///data/dragonfly.db", "postgresql://nobody@127.0.0.1:1/none", "The database cannot be reached"),
+    ],
+)
+def test_a_copy_of_what_is_not_there_is_refused_with_a_sentence(
+    program: Program, source: str, target: str, said: str
+) -> None:
+    assert program.run("migrate").code == 0
+    ended = program.run("database", "copy", source, target)
+    assert ended.code in (1, 4)
+    assert ended.errors.startswith(said)
+    assert not (program.folder / "missing.db").exists()

@@ -75,7 +75,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.server.workers > 1 and is_sqlite(settings):
         problems.append(
             "server.workers: SQLite lets one process write at a time, and answers would wait for their turn."
-            " Leave it at 1, or set database_url to a PostgreSQL database."
+            " Leave it at 1, or move to PostgreSQL with `dragonfly database copy`."
         )
     pepper = settings.key_pepper.get_secret_value()
     if pepper and len(pepper.encode()) < PEPPER_BYTES_MIN:

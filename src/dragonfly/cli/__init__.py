@@ -6,6 +6,7 @@ import typer
 
 from dragonfly.cli.books import ledger_commands
 from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
+from dragonfly.cli.database import database_commands
 from dragonfly.cli.failures import run
 from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
@@ -30,6 +31,7 @@ for name, group in {
     "key": key_commands,
     "credit": credit_commands,
     "catalog": catalog_commands,
+    "database": database_commands,
     "ledger": ledger_commands,
     "mail": mail_commands,
     "operator": operator_commands,

@@ -82,26 +82,29 @@ class DatabaseAway(DragonflyError):
         self.retry_after_s = 2.0
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, create: bool = True) -> Engine:
     """The engine for `url`: sqlite:///file or postgresql://…; nothing is connected yet.
 
-    An SQLite file is made when it is missing, readable by its owner only. ValueError for any other database.
+    An SQLite file is made when it is missing, readable by its owner only; without `create`, a missing one is a
+    FileNotFoundError. ValueError for any other database.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed)
+        return _open_sqlite(parsed, create=create)
     if parsed.get_backend_name() in ("postgresql", "postgres"):
         return _open_postgresql(parsed.set(drivername="postgresql+psycopg"))
     raise ValueError("the database is either SQLite or PostgreSQL")
 
 
-def _open_sqlite(url: URL) -> Engine:
+def _open_sqlite(url: URL, *, create: bool) -> Engine:
     if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
         raise ValueError(f"SQLite {sqlite3.sqlite_version} is too old: STRICT tables came with 3.37")
     if not url.database or url.database == ":memory:" or url.query:
         raise ValueError("an SQLite database is a file, named without options: sqlite:///path/to/file.db")
     path = Path(url.database)
     if not path.exists():
+        if not create:
+            raise FileNotFoundError(path)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, FILE_MODE))
     engine = create_engine(
         url,

@@ -4,10 +4,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from dragonfly.infra.database import allow_long_statements, read, write
 
+SCHEMA_TABLES = frozenset({"alembic_version"})
+"""Tables about the schema itself."""
 _LOCK = 5_713_462_001
 """PostgreSQL's name for "somebody migrates"; SQLite's write lock says the same."""
 
@@ -17,15 +19,20 @@ def upgrade(engine: Engine) -> str:
 
     Safe to run from several processes at once: they queue, and the later ones find nothing to do.
     """
-    config = _config()
     with write(engine) as connection:
         allow_long_statements(connection)
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        upgrade_in(connection)
     return newest_revision()
+
+
+def upgrade_in(connection: Connection) -> None:
+    """The same as part of a transaction that its caller opened for writing."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def newest_revision() -> str:
