@@ -6,12 +6,10 @@ browser has. Each provider has a callback of its own, and a state is good for th
 
 import base64
 from typing import Protocol, TypeVar, cast
-from urllib.parse import urlencode
 
 import httpx
 import msgspec
-from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -30,6 +28,8 @@ METADATA_S = 3_600.0
 KEYS_AGAIN_S = 60.0
 """An unknown key makes us ask again, no oftener than this."""
 LEEWAY_S = 60
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "Dragonfly"}
+_FORM = "application/x-www-form-urlencoded"
 ALGORITHMS = ("RS256", "ES256")
 SUBJECT_LENGTH_MAX = 255
 NAME_LENGTH_MAX = 100
@@ -94,6 +94,15 @@ class _Metadata(msgspec.Struct, frozen=True):
     jwks_uri: str
 
 
+class _Granted(msgspec.Struct, frozen=True):
+    """A token answer: OpenID's has an id token, the others a scope."""
+
+    access_token: str = ""
+    token_type: str = ""
+    scope: str = ""
+    id_token: str = ""
+
+
 class _Keys(msgspec.Struct, frozen=True):
     keys: list[dict[str, object]]
 
@@ -114,15 +123,15 @@ class Google:
 
     async def address(self, state: str, seal: Seal) -> str:
         metadata = await self._described()
-        query = {**_query(self._client, state, seal), "scope": "openid email profile", "nonce": _nonce(seal, state)}
-        return f"{metadata.authorization_endpoint}?{urlencode(query)}"
+        endpoint, nonce = metadata.authorization_endpoint, _nonce(seal, state)
+        return _address(self._client, endpoint, state, seal, scope="openid email profile", nonce=nonce)
 
     async def vouch(self, code: str, state: str, issuer: str | None, seal: Seal) -> Vouched:
         metadata = await self._described()
         if issuer is not None and issuer != metadata.issuer:
             raise ProviderRefused  # RFC 9207: somebody else's answer was brought to us
         token = await _token(self._client, metadata.token_endpoint, code, state, seal)
-        claims = await self._claims(metadata, str(token.get("id_token", "")))
+        claims = await self._claims(metadata, token.id_token)
         if claims.get("nonce") != _nonce(seal, state):
             raise ProviderRefused
         return _vouched(
@@ -192,29 +201,32 @@ class Discord:
         self._base_url = base_url.rstrip("/")
 
     async def address(self, state: str, seal: Seal) -> str:
-        query = {**_query(self._client, state, seal), "scope": "identify email"}
-        return f"{self._base_url}/oauth2/authorize?{urlencode(query)}"
+        return _address(self._client, f"{self._base_url}/oauth2/authorize", state, seal, scope="identify email")
 
     async def vouch(self, code: str, state: str, issuer: str | None, seal: Seal) -> Vouched:
         if issuer is not None and issuer != self._base_url:
             raise ProviderRefused
         token = await _token(self._client, f"{self._base_url}/api/oauth2/token", code, state, seal)
-        if str(token.get("token_type", "")).lower() != "bearer" or "email" not in str(token.get("scope", "")).split():
+        if token.token_type.lower() != "bearer" or "email" not in token.scope.split():
             raise ProviderRefused
-        bearer = {"Authorization": f"Bearer {token.get('access_token', '')}"}
+        bearer = {"Authorization": f"Bearer {token.access_token}"}
         user = await _get(f"{self._base_url}/api/users/@me", _DiscordUser, headers=bearer)
         return _vouched(self.name, user.id, user.email, is_verified=user.verified is True, name=user.global_name)
 
 
-def _query(client: Client, state: str, seal: Seal) -> dict[str, str]:
-    return {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": client.redirect_uri,
-        "state": state,
-        "code_challenge": create_s256_code_challenge(_verifier(seal, state)),
-        "code_challenge_method": "S256",
-    }
+def _address(client: Client, endpoint: str, state: str, seal: Seal, **more: str) -> str:
+    """Where the browser goes to ask for a code."""
+    address: str = prepare_grant_uri(
+        endpoint,
+        client.id,
+        "code",
+        redirect_uri=client.redirect_uri,
+        state=state,
+        code_challenge=create_s256_code_challenge(_verifier(seal, state)),
+        code_challenge_method="S256",
+        **more,
+    )
+    return address
 
 
 def _verifier(seal: Seal, state: str) -> str:
@@ -238,44 +250,35 @@ def _vouched(provider: str, subject: object, address: object, *, is_verified: bo
     )
 
 
-async def _token(client: Client, endpoint: str, code: str, state: str, seal: Seal) -> dict[str, object]:
+async def _token(client: Client, endpoint: str, code: str, state: str, seal: Seal) -> _Granted:
     """The token answer for a code."""
-    async with AsyncOAuth2Client(
+    form = prepare_token_request(
+        "authorization_code",
+        redirect_uri=client.redirect_uri,
+        code=code,
+        code_verifier=_verifier(seal, state),
         client_id=client.id,
         client_secret=client.secret.reveal(),
-        redirect_uri=client.redirect_uri,
-        token_endpoint_auth_method="client_secret_post",
-        timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-        follow_redirects=False,
-        trust_env=False,
-    ) as oauth:
-        try:
-            found = await oauth.fetch_token(
-                endpoint, grant_type="authorization_code", code=code, code_verifier=_verifier(seal, state)
-            )
-        except httpx.TransportError:
-            raise ProviderAway from None
-        except httpx.HTTPStatusError:
-            raise ProviderAway from None
-        except (AuthlibBaseError, ValueError):
-            raise ProviderRefused from None
-    return dict(found)
+    )
+    request = httpx.Request("POST", endpoint, content=form, headers={**_HEADERS, "Content-Type": _FORM})
+    return await _send(request, _Granted)
 
 
 async def _get(url: str, kind: type[Answer], headers: dict[str, str] | None = None) -> Answer:
-    """A JSON answer of bounded size; redirects are not followed."""
-    timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-    asked = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+    """A JSON document."""
+    return await _send(httpx.Request("GET", url, headers={**_HEADERS, **(headers or {})}), kind)
+
+
+async def _send(request: httpx.Request, kind: type[Answer]) -> Answer:
+    """A JSON answer of bounded size; redirects are not followed. ProviderRefused, ProviderAway."""
+    body = bytearray()
     try:
-        async with (
-            httpx.AsyncClient(timeout=timeout, trust_env=False) as client,
-            client.stream("GET", url, headers=asked) as answer,
-        ):
+        async with httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=False) as http:
+            answer = await http.send(request, stream=True)
             if answer.status_code >= 500:
                 raise ProviderAway
             if answer.status_code != 200:
                 raise ProviderRefused
-            body = bytearray()
             async for piece in answer.aiter_raw():
                 body += piece
                 if len(body) > ANSWER_BYTES_MAX:
