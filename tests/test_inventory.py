@@ -82,8 +82,8 @@ def test_a_column_says_itself_where_it_differs_from_its_table() -> None:
 
 
 def test_usage_rows_are_entered_with_the_90_days_of_the_policy() -> None:
-    found = {described.entry.name: described.lifetime_days for described in described_tables()}
-    assert found["usage"] == found["usage_days"] == 90
+    found = {described.entry.name: described.lifetime_ns for described in described_tables()}
+    assert found["usage"] == found["usage_days"] == 90 * 86_400 * 10**9
 
 
 @pytest.mark.parametrize("described", described_tables(), ids=lambda described: str(described.entry.name))

@@ -161,6 +161,7 @@ class PrivacySettings(Section):
     lockdown: Literal["required", "available", "off"] = Field(
         "available", description="No cores, no writes outside data_dir, no programs; required: else do not start"
     )
+    backup_days: int = Field(7, ge=1, le=60, description="How long a backup is kept")
 
 
 class Settings(Section):

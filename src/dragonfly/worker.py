@@ -14,11 +14,11 @@ from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.infra.repeats import forget_old_repeats
 from dragonfly.keys.codes import forget_old_codes
+from dragonfly.privacy.retention import delete_a_batch, erase_traces, expiring_tables, note_run
 from dragonfly.settings import AdmissionSettings
-from dragonfly.usage.actions import forget_old_usage
 
 WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
-USAGE_FORGOTTEN = Event("usage_forgotten", Level.INFO, {"count": int})
+ROWS_FORGOTTEN = Event("rows_forgotten", Level.INFO, {"count": int})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
 
 TURNS_MISSED_MAX = 3
@@ -91,19 +91,21 @@ def pause_job(gate: Gate, engine: Engine, threads: DatabaseThreads) -> Job:
 
 
 def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> Job:
-    """Usage rows that are older than 90 days go, a bounded number at a time."""
-
-    def forget_some() -> int:
-        with write(engine) as connection:
-            return forget_old_usage(connection, now_ns=clock.now_ns())
+    """Rows that have lived their time go, a bounded number at a time; then their bytes leave the files."""
+    expiring = expiring_tables()
 
     async def forget() -> None:
-        forgotten = 0
-        while deleted := await threads.run(forget_some):
-            forgotten += deleted
-            await asyncio.sleep(RETENTION_PAUSE_S)
-        if forgotten:
-            log.write(USAGE_FORGOTTEN, count=forgotten)
+        now_ns, forgotten = clock.now_ns(), set()
+        count = 0
+        for one in expiring:
+            while deleted := await threads.run(delete_a_batch, engine, one, now_ns=now_ns):
+                count += deleted
+                forgotten.add(one.table.name)
+                await asyncio.sleep(RETENTION_PAUSE_S)
+        await threads.run(note_run, engine, now_ns=now_ns, rows=count)
+        if count:
+            log.write(ROWS_FORGOTTEN, count=count)
+            await threads.run(erase_traces, engine, tuple(forgotten))
 
     return Job("retention", RETENTION_EVERY_S, forget)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dragonfly.app.mail import mail_problems
@@ -109,6 +109,17 @@ def open_database(settings: Settings) -> Engine:
         raise SettingsInvalid(
             ("database_url: needs sqlite:///path/to/file.db or postgresql://user@host/database.",)
         ) from None
+
+
+def database_file(settings: Settings) -> Path:
+    """The SQLite file that the settings point to; SettingsInvalid when they point to a server."""
+    if not settings.database_url:
+        settings.data_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        return settings.data_dir / DATABASE_FILE
+    path = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
+    if not path:
+        raise SettingsInvalid(("database_url: is no SQLite file; restore a server's database with its own tools.",))
+    return Path(path)
 
 
 def open_store(settings: Settings) -> Engine:

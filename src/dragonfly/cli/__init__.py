@@ -12,6 +12,7 @@ from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
 from dragonfly.cli.operators import operator_commands
 from dragonfly.cli.privacy import privacy_commands
+from dragonfly.cli.retention import backup, restore, retention_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
 
 commands = typer.Typer(
@@ -24,7 +25,7 @@ commands = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused or found something, 2 wrong arguments, 3 wrong settings, "
     "4 database away or to be migrated, 70 a fault in Dragonfly.",
 )
-for command in (demo, serve, migrate, version, models, usage):
+for command in (demo, serve, migrate, version, models, usage, backup, restore):
     commands.command()(command)
 for name, group in {
     "account": account_commands,
@@ -36,6 +37,7 @@ for name, group in {
     "mail": mail_commands,
     "operator": operator_commands,
     "privacy": privacy_commands,
+    "retention": retention_commands,
 }.items():
     commands.add_typer(group, name=name)
 

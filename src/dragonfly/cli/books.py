@@ -9,6 +9,7 @@ from dragonfly.cli.output import AsJson, JsonValue, show_json, show_line, show_t
 from dragonfly.core.clock import SystemClock
 from dragonfly.core.money import usd_text
 from dragonfly.infra.database import read
+from dragonfly.privacy.retention import usage_before_ns
 from dragonfly.usage.queries import NS_PER_DAY
 
 COMPARED_DAYS = 89
@@ -30,6 +31,7 @@ def ledger_verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """
     since_ns = SystemClock().now_ns() - COMPARED_DAYS * NS_PER_DAY
     with opened(config) as (_, engine), read(engine) as connection:
+        since_ns = max(since_ns, usage_before_ns(connection) + NS_PER_DAY)
         report = verify(connection, usage_since_ns=since_ns)
     if as_json:
         show_json(_report_fields(report))

@@ -6,9 +6,9 @@ Tables carry theirs in `info`, beside their columns:
           "columns": {"model": "Which model was asked for", …}}
 
 A column may say its purpose in its own `info` or in `purposes` instead, and in its own `info` also another category,
-lifetime or basis than its table's. `since` names the column that a lifetime of days counts from: retention deletes
-by it. A lifetime is "N days", "account" (until the account is erased), "books" (with the ledger; erasure leaves a
-random id without a person), "installation" (no data of people), or a short phrase.
+lifetime or basis than its table's. `since` names the column that a counted lifetime counts from: retention deletes
+by it. A lifetime is "N days" (or hours, minutes), "account" (until the account is erased), "books" (with the ledger;
+erasure leaves a random id without a person), "installation" (no data of people), or a short phrase.
 """
 
 import enum
@@ -26,7 +26,8 @@ from dragonfly.privacy.purposes import COLUMNS, COMMON, SINCE
 
 ACCOUNT = "account"
 BOOKS = "books"
-_DAYS = re.compile(r"([0-9]{1,4}) days\b")
+_COUNTED = re.compile(r"([0-9]{1,4}) (days|hours|minutes)\b")
+_NS = {"days": 86_400_000_000_000, "hours": 3_600_000_000_000, "minutes": 60_000_000_000}
 
 
 class Category(enum.Enum):
@@ -70,13 +71,13 @@ class TableEntry:
     entry: Entry
     columns: tuple[Entry, ...]
     since: str
-    """The column that the lifetime counts from; "" when it is not counted in days."""
+    """The column that the lifetime counts from; "" when nothing is counted."""
 
     @property
-    def lifetime_days(self) -> int | None:
-        """Days after which retention deletes a row; None when something else ends it."""
-        counted = _DAYS.match(self.entry.lifetime)
-        return int(counted[1]) if counted and self.since else None
+    def lifetime_ns(self) -> int | None:
+        """How long after `since` retention deletes a row; None when something else ends it."""
+        counted = _COUNTED.match(self.entry.lifetime)
+        return int(counted[1]) * _NS[counted[2]] if counted and self.since else None
 
 
 def all_tables() -> tuple[Table, ...]:

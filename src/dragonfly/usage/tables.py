@@ -109,7 +109,7 @@ usage_days = Table(
         "since": "day",
         "columns": {
             "key_id": "Which key",
-            "day": "The day, counted from the epoch",
+            "day": "The day, counted from the epoch; 0: the sum of what is older, without model and provider",
             "model": "Which model",
             "provider": "Which provider",
             "account_id": "Whose key",
