@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_privacy_runs"
-down_revision = "2026_11_23_people"
+down_revision = "2026_11_23_estimates"
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
