@@ -162,6 +162,7 @@ class PrivacySettings(Section):
         "available", description="No cores, no writes outside data_dir, no programs; required: else do not start"
     )
     backup_days: int = Field(7, ge=1, le=60, description="How long a backup is kept")
+    contact: str = Field("", description="Address on /privacy; empty: that of the built-in policy")
 
 
 class Settings(Section):

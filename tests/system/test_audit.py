@@ -16,9 +16,10 @@ from dragonfly.privacy.audit.matrix import exchange
 from dragonfly.privacy.audit.needles import needles_for
 from dragonfly.privacy.audit.places import Search
 from dragonfly.privacy.audit.provider import EchoingProvider, Ending
-from dragonfly.privacy.audit.report import Report, as_json, as_text, signed_report
+from dragonfly.privacy.audit.report import as_json, as_text, signed_report
 from dragonfly.privacy.audit.run import Plan, audit, search_everywhere
 from dragonfly.privacy.audit.shapes import FORWARDED, REFUSED, Ask
+from tests.reports import a_report
 from tests.system.leaky_process import LEAKS
 
 LEAKY = Path(__file__).with_name("leaky_process.py")
@@ -133,30 +134,6 @@ async def test_a_core_is_found(tmp_path: Path) -> None:
 
 
 KEY = b"a key for reports in tests"
-
-
-def a_report(**changes: object) -> Report:
-    values: dict[str, object] = {
-        "version": "1",
-        "code_digest": "",
-        "at_ns": 0,
-        "took_s": 1.0,
-        "database": "sqlite",
-        "is_reduced": False,
-        "cases": 1,
-        "shapes": 1,
-        "endings": 1,
-        "statuses": {"200": 1},
-        "places": 1,
-        "bytes_seen": 1,
-        "hits": (),
-        "hits_beyond": 0,
-        "decoys": 1,
-        "decoys_missed": (),
-        "not_seen": (),
-        "lockdown": "complete",
-    }
-    return Report(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

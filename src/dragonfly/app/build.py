@@ -6,6 +6,7 @@ import random
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import BinaryIO
 
 from sqlalchemy import Engine
@@ -23,6 +24,7 @@ from dragonfly.app.people import people_parts
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
+from dragonfly.app.site import site_routes
 from dragonfly.app.supervise import Post, Supervisor
 from dragonfly.app.walls import close_walls
 from dragonfly.catalog.catalog import Catalog
@@ -74,7 +76,7 @@ def serve_forever(configured: Configured) -> None:
     with bind(settings.server.host, settings.server.port) as bound:
         engine = set_up_store(settings)
         log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
-        close_walls(configured, log)  # workers are forked inside them
+        configured = replace(configured, lockdown=close_walls(configured, log))  # workers are forked inside them
         if settings.server.workers == 1:
             run(configured, engine, bound, log, clock)
         else:
@@ -143,7 +145,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
     people = people_parts(settings, engine, threads, clock, ids)
-    routers = mail_routers(settings, desk, office)
+    routers = (*mail_routers(settings, desk, office), site_routes(configured, desk, peppers))
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)

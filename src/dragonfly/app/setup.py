@@ -17,6 +17,7 @@ from dragonfly.core.addresses import parse_networks
 from dragonfly.core.credentials import Seal
 from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.database import open_engine
+from dragonfly.infra.lockdown import OFF, Lockdown
 from dragonfly.keys.rules import PEPPER_BYTES_MIN, Peppers
 from dragonfly.migrations import applied_revision, newest_revision, upgrade
 from dragonfly.settings import CatalogSettings, Settings, SettingsInvalid, find_settings
@@ -45,6 +46,8 @@ class Configured:
 
     settings: Settings
     catalog: Catalog
+    lockdown: Lockdown = OFF
+    """What the process has taken from itself."""
 
 
 def configure(environ: Mapping[str, str], config: Path | None = None) -> Configured:

@@ -1,5 +1,6 @@
 """What an audit found: as text, as JSON, and signed."""
 
+import functools
 import hashlib
 import hmac
 import json
@@ -50,8 +51,9 @@ class Report:
         return not (self.hits or self.hits_beyond or self.decoys_missed) and self.cases > 0
 
 
+@functools.cache
 def code_digest() -> str:
-    """SHA-256 over names and contents of the package's files."""
+    """SHA-256 over names and contents of the package's files, as they were when it was first asked for."""
     digest = hashlib.sha256()
     root = Path(dragonfly.__file__).parent
     for path in sorted(root.rglob("*")):

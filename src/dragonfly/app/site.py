@@ -1,0 +1,25 @@
+"""Puts the public pages together."""
+
+from fastapi import APIRouter
+
+from dragonfly.api.desk import Desk
+from dragonfly.app.setup import Configured
+from dragonfly.keys.rules import Peppers
+from dragonfly.privacy.audit.report import signing_key
+from dragonfly.privacy.policy import load_manifest
+from dragonfly.web.pages import Pages
+from dragonfly.web.privacy import Running, web_routes
+
+
+def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRouter:
+    """/privacy, /privacy/status and the style sheet."""
+    running = Running(
+        settings=configured.settings,
+        manifest=load_manifest(),
+        providers=configured.catalog.providers(),
+        lockdown=configured.lockdown,
+        report_key=signing_key(peppers),
+    )
+    return web_routes(
+        Pages(configured.settings.mail.from_name), running, desk.engine, desk.threads, desk.clock.now_ns
+    )
