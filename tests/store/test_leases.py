@@ -107,7 +107,7 @@ def test_a_worker_that_beat_meanwhile_is_not_declared_dead(engine: Engine) -> No
         assert is_dead(connection, "wrk-1")
         with pytest.raises(WorkerLost):
             beat(connection, "wrk-1", now_ns=3)
-        assert release_leases(connection, "wrk-1")
+        assert release_leases(connection, "wrk-1", now_ns=4)
         assert beats_of_workers(connection) == []
 
 

@@ -26,7 +26,7 @@ from dragonfly.core.money import NanoUsd
 from dragonfly.core.outcomes import CHARGING, Charging, Outcome
 from dragonfly.core.secrets import Secret
 from dragonfly.core.tokens import TokenUsage
-from dragonfly.ledger.rules import UPSTREAM_COST_BOOK, absorbed_upstream_nusd, customer_book, payable_book
+from dragonfly.ledger.rules import UPSTREAM_COST_BOOK, absorbed_upstream_nusd, leased_book, payable_book
 from dragonfly.providers.channel import Channel, Origin
 
 POLICY = KeyPolicy(KeyId("0000000000"), AccountId("acc-alice"), True, 0, 0, None, None)
@@ -221,7 +221,7 @@ def test_a_batch_books_every_request_once_and_balances(parts: list[tuple]) -> No
     for account_id in {item.grant.ask.key.account_id for item in settled}:
         mine = [item for item in settled if item.grant.ask.key.account_id == account_id]
         cost = sum(item.settlement.charge.cost_nusd for item in mine)
-        booked = [row[2] for row in batch.entries if row[1] == customer_book(account_id)]
+        booked = [row[2] for row in batch.entries if row[1] == leased_book(account_id)]
         assert sum(booked) == -cost
         assert [row for row in batch.wallets if row[0] == account_id] == ([(account_id, cost, cost)] if cost else [])
         assert sum(row[1] for row in batch.leases if row[0] == mine[0].lease_id) == cost

@@ -1,5 +1,8 @@
 """Writes about workers and leases. Amounts in nano-USD. Each runs inside a transaction that its caller opened.
 
+Money that a lease takes leaves the lots of credit and the books of their sources for the account's leased book, from
+which requests are paid; what a lease gives back goes the same way back.
+
 Whoever changes a lease locks the wallet first, then the lease, then the key's counter: one order everywhere, so
 that no two workers wait for each other. SQLite has one writer at a time and needs no locks on rows.
 """
@@ -15,6 +18,9 @@ from dragonfly.admission.rules import Demand, lease_amount
 from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId, KeyId, LeaseId
 from dragonfly.keys.tables import key_spend, keys
+from dragonfly.ledger.journal import lock_wallet, post
+from dragonfly.ledger.lots import draw, give_back
+from dragonfly.ledger.rules import drawn_amounts, leased_book, make_posting
 from dragonfly.ledger.tables import wallets
 
 RELEASE_PAGE_MAX = 500
@@ -40,6 +46,7 @@ class Claim(NamedTuple):
     """What is left of the lease already."""
     demands: tuple[Demand, ...]
     lease_nusd: int
+    now_ns: int
 
 
 class Extension(NamedTuple):
@@ -79,17 +86,22 @@ def extend_lease(connection: Connection, claim: Claim) -> Extension:
     return Extension(amount, available - amount, limit, is_small=available <= claim.lease_nusd)
 
 
-def return_lease(connection: Connection, lease_id: LeaseId) -> None:
+def return_lease(connection: Connection, lease_id: LeaseId, *, now_ns: int) -> None:
     """Gives a whole lease back; nothing happens when it is gone already."""
     account_id = connection.execute(select(leases.c.account_id).where(leases.c.id == lease_id)).scalar_one_or_none()
     if account_id is None:
         return
-    connection.execute(select(wallets.c.account_id).where(wallets.c.account_id == account_id).with_for_update())
+    lock_wallet(connection, account_id)
     lease = select(leases.c.amount_nusd, leases.c.key_id).where(leases.c.id == lease_id).with_for_update()
     row = connection.execute(lease).one_or_none()
     if row is None:
         return
     _give_back(connection, account_id, row.key_id, row.amount_nusd)
+    parts = give_back(connection, lease_id, row.amount_nusd)
+    if parts:
+        returned = [(book_id, -nusd) for book_id, nusd in drawn_amounts(account_id, parts)]
+        amounts = [(leased_book(account_id), -row.amount_nusd), *returned]
+        post(connection, make_posting(f"return/{lease_id}", "return", account_id, amounts), now_ns=now_ns)
     connection.execute(delete(leases).where(leases.c.id == lease_id))
 
 
@@ -99,13 +111,13 @@ def declare_dead(connection: Connection, worker_id: str, *, beats: int) -> bool:
     return connection.execute(wanted.values(is_dead=1)).rowcount == 1
 
 
-def release_leases(connection: Connection, worker_id: str) -> bool:
+def release_leases(connection: Connection, worker_id: str, *, now_ns: int) -> bool:
     """Gives back a page of a worker's leases; True when none are left and the worker is forgotten."""
     page = select(leases.c.id).where(leases.c.worker_id == worker_id)
     page = page.order_by(leases.c.account_id, leases.c.id).limit(RELEASE_PAGE_MAX)
     lease_ids = connection.execute(page).scalars().all()
     for lease_id in lease_ids:
-        return_lease(connection, LeaseId(lease_id))
+        return_lease(connection, LeaseId(lease_id), now_ns=now_ns)
     if len(lease_ids) == RELEASE_PAGE_MAX:
         return False
     connection.execute(delete(workers).where(workers.c.id == worker_id))
@@ -123,8 +135,7 @@ def store_estimates(connection: Connection, learnt: Sequence[tuple[str, Sums]], 
 
 
 def _available(connection: Connection, claim: Claim) -> tuple[int, str]:
-    wallet = select(wallets.c.balance_nusd - wallets.c.leased_nusd).where(wallets.c.account_id == claim.account_id)
-    available = connection.execute(wallet.with_for_update()).scalar_one_or_none() or 0
+    available = lock_wallet(connection, claim.account_id)
     if claim.key_id is None:
         return available, "account"
     limit = select(keys.c.spend_limit_nusd).where(keys.c.id == claim.key_id).scalar_subquery()
@@ -144,17 +155,30 @@ def _take(connection: Connection, claim: Claim, amount: int) -> None:
     if claim.key_id is not None:
         counted = update(key_spend).where(key_spend.c.key_id == claim.key_id)
         connection.execute(counted.values(leased_nusd=key_spend.c.leased_nusd + amount))
+    number = _add_to_lease(connection, claim, amount)
+    parts = draw(connection, claim.account_id, claim.lease_id, amount)
+    amounts = [*drawn_amounts(claim.account_id, parts), (leased_book(claim.account_id), amount)]
+    posting = make_posting(f"lease/{claim.lease_id}/{number}", "lease", claim.account_id, amounts)
+    post(connection, posting, now_ns=claim.now_ns)
+
+
+def _add_to_lease(connection: Connection, claim: Claim, amount: int) -> int:
+    """Makes the lease or adds to it; how often that has happened."""
     extended = update(leases).where(leases.c.id == claim.lease_id)
-    if connection.execute(extended.values(amount_nusd=leases.c.amount_nusd + amount)).rowcount:
-        return
+    extended = extended.values(amount_nusd=leases.c.amount_nusd + amount, extensions=leases.c.extensions + 1)
+    number = connection.execute(extended.returning(leases.c.extensions)).scalar_one_or_none()
+    if number is not None:
+        return int(number)
     row = {
         "id": claim.lease_id,
         "worker_id": claim.worker_id,
         "account_id": claim.account_id,
         "key_id": claim.key_id,
         "amount_nusd": amount,
+        "extensions": 1,
     }
     connection.execute(insert(leases).values(row))
+    return 1
 
 
 def _give_back(connection: Connection, account_id: AccountId, key_id: KeyId | None, amount: int) -> None:

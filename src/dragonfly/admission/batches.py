@@ -1,19 +1,24 @@
 """Pure: what a batch of settlements writes into each table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from dragonfly.admission.grants import Grant, Settlement
-from dragonfly.admission.statements import Value
+from dragonfly.admission.statements import Rows, Value
 from dragonfly.catalog.prices import PriceVersion
 from dragonfly.core.ids import AccountId
 from dragonfly.ledger.rules import (
     ABSORBED_COST_BOOK,
     REVENUE_BOOK,
     UPSTREAM_COST_BOOK,
+    Lot,
     absorbed_upstream_nusd,
-    customer_book,
+    drawn_amounts,
+    leased_book,
+    make_posting,
     payable_book,
+    spending_order,
+    split,
 )
 from dragonfly.usage.queries import NS_PER_DAY, UsageRow
 
@@ -110,6 +115,31 @@ def build(settled: Sequence[Settled], now_ns: int) -> Batch:
     )
 
 
+def draw_without_lease(settled: Sequence[Settled], lots: Sequence[Lot], now_ns: int) -> Mapping[str, Rows]:
+    """What moves the money of requests without a lease from the lots into the leased books, by a step's name.
+
+    One group per account; `lots` are all that these accounts have.
+    """
+    costs: dict[AccountId, tuple[str, int]] = {}
+    for item in settled:
+        ask = item.grant.ask
+        cost: int = item.settlement.charge.cost_nusd
+        if cost and not item.lease_id:
+            first_id, before = costs.get(ask.key.account_id, (ask.request_id, 0))
+            costs[ask.key.account_id] = (first_id, before + cost)
+    rows: dict[str, list[Row]] = {"lots": [], "groups": [], "entries": []}
+    for account_id, (first_id, cost) in costs.items():
+        own = sorted((lot for lot in lots if lot.account_id == account_id), key=spending_order)
+        parts = split(own, cost)
+        assert sum(part.amount_nusd for part in parts) == cost, "the lots hold what the wallet has available"
+        amounts = [*drawn_amounts(account_id, parts), (leased_book(account_id), cost)]
+        posting = make_posting(f"draw/{first_id}", "draw", account_id, amounts)
+        rows["lots"] += [(part.lot_id, part.amount_nusd) for part in parts]
+        rows["groups"].append((posting.id, posting.kind, account_id, now_ns))
+        rows["entries"] += [(posting.id, entry.book_id, entry.amount_nusd) for entry in posting.entries]
+    return rows if costs else {}
+
+
 def _add_money(account: _Account, item: Settled) -> None:
     charge = item.settlement.charge
     account.cost += charge.cost_nusd
@@ -126,7 +156,7 @@ def _add_money(account: _Account, item: Settled) -> None:
 def _add_entries(entries: list[Row], account_id: AccountId, account: _Account) -> None:
     group_id = account.group_id
     if account.cost:
-        entries.append((group_id, customer_book(account_id), -account.cost))
+        entries.append((group_id, leased_book(account_id), -account.cost))
         entries.append((group_id, REVENUE_BOOK, account.cost))
     upstream = 0
     for provider, billed in account.upstream.items():

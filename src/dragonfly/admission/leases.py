@@ -178,16 +178,18 @@ class Leases:
                 self.close(purse)
         going = [purse for purse in self._closed if not purse.held_nusd]
         if going:
-            lease_ids = [purse.lease_id for purse in going]
-            await self._writer.run(lambda connection: _return_all(connection, lease_ids))
+            lease_ids, now_ns = [purse.lease_id for purse in going], self._clock.now_ns()
+            await self._writer.run(lambda connection: _return_all(connection, lease_ids, now_ns))
             self._closed = [purse for purse in self._closed if purse.lease_id not in lease_ids]
 
     async def return_all(self) -> None:
         """At the end: gives everything back at once. DatabaseAway: the other workers will do it later."""
-        worker_id = self.worker_id
+        worker_id, now_ns = self.worker_id, self._clock.now_ns()
         self._lose_all()
         self.alive_until_s = float("-inf")
-        while not await self._writer.run(lambda connection: actions.release_leases(connection, worker_id)):
+        while not await self._writer.run(
+            lambda connection: actions.release_leases(connection, worker_id, now_ns=now_ns)
+        ):
             pass
 
     async def sweep(self) -> int:
@@ -212,7 +214,8 @@ class Leases:
         await run(lambda connection: actions.declare_dead(connection, worker_id, beats=beats))
         if not await run(lambda connection: is_dead(connection, worker_id)):
             return False
-        while not await run(lambda connection: actions.release_leases(connection, worker_id)):
+        now_ns = self._clock.now_ns()
+        while not await run(lambda connection: actions.release_leases(connection, worker_id, now_ns=now_ns)):
             pass
         return True
 
@@ -266,6 +269,7 @@ class Leases:
             free_nusd=purse.free_nusd,
             demands=tuple(waiter.demand for waiter in purse.waiting),
             lease_nusd=self._settings.lease_nusd,
+            now_ns=self._clock.now_ns(),
         )
         try:
             extension = await self._writer.run(lambda connection: actions.extend_lease(connection, claim))
@@ -285,9 +289,9 @@ class Leases:
         return extension
 
 
-def _return_all(connection: Connection, lease_ids: list[LeaseId]) -> None:
+def _return_all(connection: Connection, lease_ids: list[LeaseId], now_ns: int) -> None:
     for lease_id in lease_ids:
-        actions.return_lease(connection, lease_id)
+        actions.return_lease(connection, lease_id, now_ns=now_ns)
 
 
 def _hand_out(purse: Purse, extension: Extension) -> bool:

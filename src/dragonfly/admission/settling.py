@@ -2,16 +2,17 @@
 
 A request is settled once: its id is the primary key of `usage`. When a batch meets an id that is there already (a
 commit whose answer was lost), or a lease that is gone (this worker was taken for dead), it is written again with
-care: settled requests are left out, and requests without a lease pay from the open balance, as far as it goes.
+care: settled requests are left out, and requests without a lease pay from the open balance, as far as it goes: their
+money is drawn from the lots of credit then and there, as a lease would have done.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from dragonfly.admission.batches import Batch, Settled, build
+from dragonfly.admission.batches import Batch, Settled, build, draw_without_lease
 from dragonfly.admission.statements import Cursor, Rows, Statements
 from dragonfly.core.money import NanoUsd
-from dragonfly.ledger.rules import SHARED_BOOKS, BookKind, payable_book
+from dragonfly.ledger.rules import SHARED_BOOKS, BookKind, Lot, payable_book
 
 
 class BatchRefused(Exception):
@@ -29,7 +30,7 @@ class Settler:
         """Begins a transaction and writes the batch; the caller commits. BatchRefused when `settle_carefully`
         must do it, after a rollback."""
         self._statements.begin(cursor)
-        self._write(cursor, build(settled, now_ns))
+        self._write(cursor, build(settled, now_ns), {})
 
     def settle_carefully(self, cursor: Cursor, settled: Sequence[Settled], now_ns: int) -> None:
         """The same for a batch that may be settled in part, or whose leases may be gone."""
@@ -45,7 +46,8 @@ class Settler:
             for item in settled
             if item.grant.ask.request_id not in done
         ]
-        self._write(cursor, build(left, now_ns))
+        lots = [Lot(*cast("tuple[Any, ...]", row)) for row in self._statements.find(cursor, "lots", account_ids)]
+        self._write(cursor, build(left, now_ns), draw_without_lease(left, lots, now_ns))
 
     def forget_books(self) -> None:
         """After a rollback: what it opened is not open."""
@@ -54,13 +56,16 @@ class Settler:
     def _ids(self, cursor: Cursor, name: str, ids: Sequence[str]) -> set[str]:
         return {str(row[0]) for row in self._statements.find(cursor, name, ids)}
 
-    def _write(self, cursor: Cursor, batch: Batch) -> None:
+    def _write(self, cursor: Cursor, batch: Batch, drawn: Mapping[str, Rows]) -> None:
+        """Writes the batch, and after it what was `drawn` for it."""
         self._statements.lock_wallets(cursor, batch.account_ids)
         missing = self._missing_books(batch)
         steps: dict[str, Rows] = {"usage": batch.usage, "books": missing, "groups": batch.groups}
         steps |= {"entries": batch.entries, "leases": batch.leases, "wallets": batch.wallets}
         steps |= {"key_spend": batch.key_spend, "usage_days": batch.usage_days}
         changed = self._statements.write(cursor, steps)
+        if drawn:
+            self._statements.write(cursor, drawn)
         if changed["usage"] != len(batch.usage) or changed["leases"] != len(batch.leases):
             raise BatchRefused
         assert changed["wallets"] == len(batch.wallets), "who pays has a wallet"

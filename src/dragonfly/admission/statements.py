@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from dragonfly.ledger.rules import Lot
 from dragonfly.usage.queries import UsageRow
 
 ROWS_PER_STATEMENT_MAX = 128
@@ -77,6 +78,11 @@ SHAPES = {
         ") AS given WHERE id = given.column1",
         (_TEXT, _BIG),
     ),
+    "lots": _Shape(
+        "UPDATE lots SET remaining_nusd = remaining_nusd - given.column2 FROM (",
+        ") AS given WHERE id = given.column1",
+        (_TEXT, _BIG),
+    ),
     "key_spend": _Shape(
         "UPDATE key_spend SET spent_nusd = spent_nusd + given.column2, leased_nusd = leased_nusd - given.column3"
         " FROM (",
@@ -108,6 +114,10 @@ class Statements(Protocol):
 LOOKUPS = {
     "usage": ("SELECT request_id FROM usage", "request_id"),
     "leases": ("SELECT id FROM leases", "id"),
+    "lots": (
+        f"SELECT {', '.join(Lot._fields)} FROM (SELECT * FROM lots WHERE remaining_nusd > 0) AS open",
+        "account_id",
+    ),
     "available": ("SELECT account_id, balance_nusd - leased_nusd FROM wallets", "account_id"),
 }
 """Statements that look rows up by a list of ids, and the column of the id."""

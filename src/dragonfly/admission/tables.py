@@ -37,6 +37,7 @@ leases = Table(
     Column("account_id", Text, ForeignKey("wallets.account_id"), nullable=False),
     Column("key_id", Text, ForeignKey("key_spend.key_id")),
     Column("amount_nusd", BIG, nullable=False),
+    Column("extensions", Integer, nullable=False, server_default="0"),
     CheckConstraint("amount_nusd >= 0", name="amount"),
     Index("ix_leases_worker_id", "worker_id", "account_id"),
     Index("ix_leases_account_id", "account_id"),
@@ -55,7 +56,9 @@ leases = Table(
         },
     },
 )
-"""What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit."""
+"""What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit.
+`extensions` counts how often money was added; the ledger's groups are numbered by it. The ledger's draws tell from
+which credit the money came."""
 
 estimates = Table(
     "estimates",

@@ -3,23 +3,23 @@
 `dragonfly ledger verify` prints the report.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, Table, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, Text, case, cast, func, literal, or_, select
 
 from dragonfly.admission.tables import leases
 from dragonfly.core.outcomes import CHARGING, Charging
 from dragonfly.infra.database import allow_long_statements
 from dragonfly.keys.tables import key_spend
-from dragonfly.ledger.rules import BookKind
-from dragonfly.ledger.tables import books, entries, entry_groups, wallets
+from dragonfly.ledger.proof import Check, ledger_checks
+from dragonfly.ledger.rules import WALLET_KINDS, BookKind
+from dragonfly.ledger.tables import books, draws, entries, entry_groups, wallets
+from dragonfly.usage.queries import NS_PER_DAY
 from dragonfly.usage.tables import usage, usage_days
 
 FINDINGS_MAX = 100
 """Per check; a broken installation does not need every row told."""
-
-Check = Select[str, int, int]
-"""Rows of (subject, expected, found) that do not hold."""
 
 
 class Finding(NamedTuple):
@@ -57,20 +57,20 @@ def verify(connection: Connection, *, usage_since_ns: int = 0) -> Report:
     """
     allow_long_statements(connection)
     checks = {
-        "groups_sum_to_zero": _groups_sum_to_zero(),
-        "groups_have_entries": _groups_have_entries(),
-        "wallets_equal_ledger": _wallets_equal_ledger(),
-        "customers_have_wallets": _customers_have_wallets(),
-        "charges_equal_ledger": _charges_equal_ledger(),
+        **ledger_checks(),
         "leases_equal_wallets": _leases_equal_wallets(),
+        "leases_hold_their_draws": _leases_hold_their_draws(),
+        "draws_have_leases": _draws_have_leases(),
         "leases_equal_keys": _leases_equal_keys(),
         "leases_within_balances": _leases_within_balances(),
-        "usage_cost_equals_groups": _usage_equals_groups(BookKind.CUSTOMER, -1, usage_since_ns),
-        "usage_upstream_equals_groups": _usage_equals_groups(BookKind.UPSTREAM_PAYABLE, 1, usage_since_ns),
-        "usage_absorbed_equals_groups": _usage_equals_groups(BookKind.ABSORBED_COST, -1, usage_since_ns),
+        "usage_cost_equals_groups": _usage_equals_groups(WALLET_KINDS, -1, usage_since_ns),
+        "usage_upstream_equals_groups": _usage_equals_groups((BookKind.UPSTREAM_PAYABLE,), 1, usage_since_ns),
+        "usage_absorbed_equals_groups": _usage_equals_groups((BookKind.ABSORBED_COST,), -1, usage_since_ns),
         "usage_is_booked": _usage_is_booked(),
         "free_outcomes_cost_nothing": _free_outcomes_cost_nothing(),
         "key_totals_equal_days": _key_totals_equal_days(),
+        "account_totals_equal_days": _account_totals_equal_days(),
+        "days_equal_usage": _days_equal_usage(usage_since_ns),
     }
     findings = [
         Finding(name, str(subject), int(expected), int(found))
@@ -94,50 +94,6 @@ def _count(connection: Connection, table: Table) -> int:
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-def _groups_sum_to_zero() -> Check:
-    total = func.sum(entries.c.amount_nusd)
-    return select(entries.c.group_id, literal(0), total).group_by(entries.c.group_id).having(total != 0)
-
-
-def _groups_have_entries() -> Check:
-    joined = entry_groups.outerjoin(entries, entries.c.group_id == entry_groups.c.id)
-    return select(entry_groups.c.id, literal(1), literal(0)).select_from(joined).where(entries.c.group_id.is_(None))
-
-
-def _sum_by_account(*, settled_only: bool) -> Subquery:
-    """What the entries put into each customer's book."""
-    joined = entries.join(books, books.c.id == entries.c.book_id)
-    joined = joined.join(entry_groups, entry_groups.c.id == entries.c.group_id)
-    wanted = select(books.c.account_id, func.sum(entries.c.amount_nusd).label("total")).select_from(joined)
-    wanted = wanted.where(books.c.kind == BookKind.CUSTOMER.value)
-    if settled_only:
-        wanted = wanted.where(entry_groups.c.kind == "settle")
-    return wanted.group_by(books.c.account_id).subquery()
-
-
-def _wallets_equal_ledger() -> Check:
-    sums = _sum_by_account(settled_only=False)
-    total = func.coalesce(sums.c.total, 0)
-    joined = wallets.outerjoin(sums, sums.c.account_id == wallets.c.account_id)
-    wanted = select(wallets.c.account_id, total, wallets.c.balance_nusd).select_from(joined)
-    return wanted.where(total != wallets.c.balance_nusd)
-
-
-def _customers_have_wallets() -> Check:
-    sums = _sum_by_account(settled_only=False)
-    joined = sums.outerjoin(wallets, sums.c.account_id == wallets.c.account_id)
-    wanted = select(sums.c.account_id, sums.c.total, literal(0)).select_from(joined)
-    return wanted.where(wallets.c.account_id.is_(None))
-
-
-def _charges_equal_ledger() -> Check:
-    sums = _sum_by_account(settled_only=True)
-    total = -func.coalesce(sums.c.total, 0)
-    joined = wallets.outerjoin(sums, sums.c.account_id == wallets.c.account_id)
-    wanted = select(wallets.c.account_id, total, wallets.c.charged_nusd).select_from(joined)
-    return wanted.where(total != wallets.c.charged_nusd)
-
-
 def _leases_equal_wallets() -> Check:
     sums = select(leases.c.account_id, func.sum(leases.c.amount_nusd).label("total"))
     given = sums.group_by(leases.c.account_id).subquery()
@@ -145,6 +101,23 @@ def _leases_equal_wallets() -> Check:
     joined = wallets.outerjoin(given, given.c.account_id == wallets.c.account_id)
     wanted = select(wallets.c.account_id, total, wallets.c.leased_nusd).select_from(joined)
     return wanted.where(total != wallets.c.leased_nusd)
+
+
+def _leases_hold_their_draws() -> Check:
+    """A lease has drawn at least what is left of it."""
+    sums = select(draws.c.holder_id, func.sum(draws.c.amount_nusd).label("total")).group_by(draws.c.holder_id)
+    drawn = sums.subquery()
+    total = func.coalesce(drawn.c.total, 0)
+    joined = leases.outerjoin(drawn, drawn.c.holder_id == leases.c.id)
+    wanted = select(leases.c.id, total, leases.c.amount_nusd).select_from(joined)
+    return wanted.where(total < leases.c.amount_nusd)
+
+
+def _draws_have_leases() -> Check:
+    """What leases drew is forgotten with them."""
+    joined = draws.outerjoin(leases, leases.c.id == draws.c.holder_id)
+    wanted = select(draws.c.holder_id, literal(0), draws.c.amount_nusd).select_from(joined)
+    return wanted.where(~draws.c.holder_id.contains("/"), leases.c.id.is_(None))
 
 
 def _leases_equal_keys() -> Check:
@@ -161,13 +134,13 @@ def _leases_within_balances() -> Check:
     return select(wallets.c.account_id, balance, leased).where(or_(leased < 0, leased > balance))
 
 
-def _usage_equals_groups(kind: BookKind, sign: int, since_ns: int) -> Check:
-    """Each settled group's entries in books of `kind`, times `sign`, against the rows that it charged."""
-    totals = select(usage.c.group_id, func.sum(_column_of(kind)).label("total"))
+def _usage_equals_groups(kinds: Sequence[BookKind], sign: int, since_ns: int) -> Check:
+    """Each settled group's entries in books of `kinds`, times `sign`, against the rows that it charged."""
+    totals = select(usage.c.group_id, func.sum(_column_of(kinds[0])).label("total"))
     used = totals.where(usage.c.group_id.is_not(None)).group_by(usage.c.group_id).subquery()
     joined = entries.join(books, books.c.id == entries.c.book_id)
     sums = select(entries.c.group_id, func.sum(entries.c.amount_nusd).label("total")).select_from(joined)
-    booked = sums.where(books.c.kind == kind.value).group_by(entries.c.group_id).subquery()
+    booked = sums.where(books.c.kind.in_([kind.value for kind in kinds])).group_by(entries.c.group_id).subquery()
     expected, found = func.coalesce(used.c.total, 0), sign * func.coalesce(booked.c.total, 0)
     groups = entry_groups.outerjoin(used, used.c.group_id == entry_groups.c.id)
     groups = groups.outerjoin(booked, booked.c.group_id == entry_groups.c.id)
@@ -176,7 +149,7 @@ def _usage_equals_groups(kind: BookKind, sign: int, since_ns: int) -> Check:
 
 
 def _column_of(kind: BookKind) -> ColumnElement[int]:
-    if kind is BookKind.CUSTOMER:
+    if kind in WALLET_KINDS:
         return usage.c.cost_nusd
     if kind is BookKind.UPSTREAM_PAYABLE:
         return usage.c.upstream_nusd
@@ -207,3 +180,27 @@ def _key_totals_equal_days() -> Check:
     joined = key_spend.outerjoin(used, used.c.key_id == key_spend.c.key_id)
     wanted = select(key_spend.c.key_id, total, key_spend.c.spent_nusd).select_from(joined)
     return wanted.where(total != key_spend.c.spent_nusd)
+
+
+def _account_totals_equal_days() -> Check:
+    """The totals per day stay when the rows are gone, so this proves every charge that was ever made."""
+    sums = select(usage_days.c.account_id, func.sum(usage_days.c.cost_nusd).label("total"))
+    used = sums.group_by(usage_days.c.account_id).subquery()
+    total = func.coalesce(used.c.total, 0)
+    joined = wallets.outerjoin(used, used.c.account_id == wallets.c.account_id)
+    wanted = select(wallets.c.account_id, total, wallets.c.charged_nusd).select_from(joined)
+    return wanted.where(total != wallets.c.charged_nusd)
+
+
+def _days_equal_usage(since_ns: int) -> Check:
+    """Each request stands once in the totals of its day. Counts requests: the subject is a key and a day."""
+    first_day = -(-since_ns // NS_PER_DAY)
+    counted = select(usage.c.key_id, usage.c.day, func.count().label("total")).where(usage.c.day >= first_day)
+    rows = counted.group_by(usage.c.key_id, usage.c.day).subquery()
+    summed = select(usage_days.c.key_id, usage_days.c.day, func.sum(usage_days.c.requests).label("total"))
+    days = summed.where(usage_days.c.day >= first_day).group_by(usage_days.c.key_id, usage_days.c.day).subquery()
+    expected, found = func.coalesce(rows.c.total, 0), func.coalesce(days.c.total, 0)
+    same = (rows.c.key_id == days.c.key_id) & (rows.c.day == days.c.day)
+    joined = days.outerjoin(rows, same)
+    subject = days.c.key_id + "/" + cast(days.c.day, Text)
+    return select(subject, expected, found).select_from(joined).where(expected != found)

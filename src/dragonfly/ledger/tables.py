@@ -1,12 +1,15 @@
-"""The books: double entry, append only, in nano-USD; and the wallets, which the entries prove.
+"""The books: double entry, append only, in nano-USD; and what the entries prove: wallets and lots of credit.
 
-A positive amount adds to a book, a negative one takes from it; the entries of a group sum to zero. So a customer's
-book holds what the customer can spend, and equals the wallet's balance.
+A positive amount adds to a book, a negative one takes from it; the entries of a group sum to zero. A customer's money
+stands in three books: paid, promotional, and leased to workers. Their sum is the wallet's balance.
 """
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, text
 
 from dragonfly.infra.database import BIG, SCHEMA
+from dragonfly.ledger.rules import CREDIT_KINDS_ONLY
+
+_KEPT = "years, as the law on bookkeeping demands; no name, address or content"
 
 books = Table(
     "books",
@@ -36,11 +39,11 @@ entry_groups = Table(
     Column("account_id", Text, ForeignKey("accounts.id")),
     Column("created_at_ns", BIG, nullable=False),
     Index(
-        "ix_entry_groups_account_id_created_at_ns",
+        "ix_entry_groups_credit",
         "account_id",
         "created_at_ns",
-        sqlite_where=text("kind <> 'settle'"),
-        postgresql_where=text("kind <> 'settle'"),
+        sqlite_where=text(CREDIT_KINDS_ONLY),
+        postgresql_where=text(CREDIT_KINDS_ONLY),
     ),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -103,3 +106,95 @@ wallets = Table(
     },
 )
 """`balance_nusd` includes what workers have leased; `charged_nusd` is the sum of all charges ever."""
+
+lots = Table(
+    "lots",
+    SCHEMA,
+    Column("id", Text, ForeignKey("entry_groups.id"), primary_key=True),
+    Column("account_id", Text, ForeignKey("wallets.account_id"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("amount_nusd", BIG, nullable=False),
+    Column("remaining_nusd", BIG, nullable=False),
+    Column("expires_at_ns", BIG),
+    Column("reference", Text, nullable=False),
+    Column("created_at_ns", BIG, nullable=False),
+    CheckConstraint("amount_nusd > 0", name="amount"),
+    CheckConstraint("remaining_nusd >= 0 AND remaining_nusd <= amount_nusd", name="remaining"),
+    CheckConstraint("source = 'promo' OR (source = 'paid' AND expires_at_ns IS NULL)", name="source"),
+    Index(
+        "ix_lots_open",
+        "account_id",
+        sqlite_where=text("remaining_nusd > 0"),
+        postgresql_where=text("remaining_nusd > 0"),
+    ),
+    Index(
+        "ix_lots_expiry",
+        "expires_at_ns",
+        sqlite_where=text("remaining_nusd > 0 AND expires_at_ns IS NOT NULL"),
+        postgresql_where=text("remaining_nusd > 0 AND expires_at_ns IS NOT NULL"),
+    ),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "credit that was paid or given, and what is left of it",
+        "category": "payment",
+        "lifetime": _KEPT,
+    },
+)
+"""One for each top-up and each grant; the id is that of the group that made it. `remaining_nusd` is what nobody has
+drawn: `draws` says who holds the rest, and what nobody holds was spent. Paid credit never expires. `reference` is the
+payment's id, or the reason of a grant."""
+
+draws = Table(
+    "draws",
+    SCHEMA,
+    Column("holder_id", Text, primary_key=True),
+    Column("lot_id", Text, ForeignKey("lots.id"), primary_key=True),
+    Column("amount_nusd", BIG, nullable=False),
+    CheckConstraint("amount_nusd > 0", name="amount"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "from which credit a lease, refund or dispute took its money, so that it can go back there",
+        "category": "payment",
+        "lifetime": "those of leases until the lease ends, the others as long as the ledger",
+    },
+)
+"""The holder is a lease (its id), a refund ("refund/…") or a dispute ("dispute/…")."""
+
+refunds = Table(
+    "refunds",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("wallets.account_id"), nullable=False),
+    Column("amount_nusd", BIG, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at_ns", BIG, nullable=False),
+    Column("closed_at_ns", BIG),
+    CheckConstraint("amount_nusd > 0", name="amount"),
+    CheckConstraint("state IN ('pending', 'completed', 'cancelled')", name="state"),
+    Index("ix_refunds_account_id", "account_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={"purpose": "unused paid credit on its way back to the payer", "category": "payment", "lifetime": _KEPT},
+)
+
+disputes = Table(
+    "disputes",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("wallets.account_id"), nullable=False),
+    Column("amount_nusd", BIG, nullable=False),
+    Column("taken_nusd", BIG, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at_ns", BIG, nullable=False),
+    Column("closed_at_ns", BIG),
+    CheckConstraint("amount_nusd > 0 AND taken_nusd >= 0 AND taken_nusd <= amount_nusd", name="amount"),
+    CheckConstraint("state IN ('open', 'won', 'lost')", name="state"),
+    Index("ix_disputes_account_id", "account_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={"purpose": "payments that the payer's bank takes back", "category": "payment", "lifetime": _KEPT},
+)
+"""`taken_nusd` came out of the wallet; the rest of the amount had been spent, and is a receivable until the dispute
+is decided."""
