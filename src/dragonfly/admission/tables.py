@@ -52,6 +52,7 @@ leases = Table(
             "worker_id": "Which process",
             "account_id": "Whose wallet",
             "key_id": "Whose limit it counts against",
+            "extensions": "How often money was added",
             "amount_nusd": "How much is left",
         },
     },

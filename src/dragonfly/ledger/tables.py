@@ -9,8 +9,6 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, 
 from dragonfly.infra.database import BIG, SCHEMA
 from dragonfly.ledger.rules import CREDIT_KINDS_ONLY
 
-_KEPT = "years, as the law on bookkeeping demands; no name, address or content"
-
 books = Table(
     "books",
     SCHEMA,
@@ -136,9 +134,17 @@ lots = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
     info={
-        "purpose": "credit that was paid or given, and what is left of it",
+        "purpose": "Credit that was paid or given, and what is left of it",
         "category": "payment",
-        "lifetime": _KEPT,
+        "lifetime": "books",
+        "columns": {
+            "id": "The booking that made it",
+            "source": "Whether it was paid or given",
+            "amount_nusd": "How much it was",
+            "remaining_nusd": "What nobody has drawn of it",
+            "expires_at_ns": "When it ends, if it was given for a time",
+            "reference": "The payment, or the reason of a gift",
+        },
     },
 )
 """One for each top-up and each grant; the id is that of the group that made it. `remaining_nusd` is what nobody has
@@ -155,12 +161,17 @@ draws = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
     info={
-        "purpose": "from which credit a lease, refund or dispute took its money, so that it can go back there",
+        "purpose": "From which credit a lease, refund or dispute took its money, so that it can go back there",
         "category": "payment",
-        "lifetime": "those of leases until the lease ends, the others as long as the ledger",
+        "lifetime": "books",
+        "columns": {
+            "holder_id": "The lease, refund or dispute",
+            "lot_id": "The credit",
+            "amount_nusd": "How much",
+        },
     },
 )
-"""The holder is a lease (its id), a refund ("refund/…") or a dispute ("dispute/…")."""
+"""The holder is a lease (its id), a refund ("refund/…") or a dispute ("dispute/…"). Those of a lease end with it."""
 
 refunds = Table(
     "refunds",
@@ -176,7 +187,16 @@ refunds = Table(
     Index("ix_refunds_account_id", "account_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
-    info={"purpose": "unused paid credit on its way back to the payer", "category": "payment", "lifetime": _KEPT},
+    info={
+        "purpose": "Unused paid credit on its way back to the payer",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "amount_nusd": "How much",
+            "state": "Whether it is pending, completed or cancelled",
+            "closed_at_ns": "When it ended",
+        },
+    },
 )
 
 disputes = Table(
@@ -194,7 +214,17 @@ disputes = Table(
     Index("ix_disputes_account_id", "account_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
-    info={"purpose": "payments that the payer's bank takes back", "category": "payment", "lifetime": _KEPT},
+    info={
+        "purpose": "Payments that the payer's bank demands back",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "amount_nusd": "How much it demands",
+            "taken_nusd": "How much the wallet gave",
+            "state": "Whether it is open, won or lost",
+            "closed_at_ns": "When it was decided",
+        },
+    },
 )
 """`taken_nusd` came out of the wallet; the rest of the amount had been spent, and is a receivable until the dispute
 is decided."""
