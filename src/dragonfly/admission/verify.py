@@ -15,6 +15,7 @@ from dragonfly.keys.tables import key_spend
 from dragonfly.ledger.proof import Check, ledger_checks
 from dragonfly.ledger.rules import WALLET_KINDS, BookKind
 from dragonfly.ledger.tables import books, draws, entries, entry_groups, wallets
+from dragonfly.usage.actions import CLOSED_DAY
 from dragonfly.usage.queries import NS_PER_DAY
 from dragonfly.usage.tables import usage, usage_days
 
@@ -194,7 +195,7 @@ def _account_totals_equal_days() -> Check:
 
 def _days_equal_usage(since_ns: int) -> Check:
     """Each request stands once in the totals of its day. Counts requests: the subject is a key and a day."""
-    first_day = -(-since_ns // NS_PER_DAY)
+    first_day = max(CLOSED_DAY + 1, -(-since_ns // NS_PER_DAY))
     counted = select(usage.c.key_id, usage.c.day, func.count().label("total")).where(usage.c.day >= first_day)
     rows = counted.group_by(usage.c.key_id, usage.c.day).subquery()
     summed = select(usage_days.c.key_id, usage_days.c.day, func.sum(usage_days.c.requests).label("total"))
