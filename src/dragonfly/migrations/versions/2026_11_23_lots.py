@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_lots"
-down_revision = "2026_11_23_people"
+down_revision = "2026_11_23_privacy_runs"
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 CREDIT_KINDS_ONLY = sa.text("kind NOT IN ('settle', 'lease', 'return', 'draw')")
