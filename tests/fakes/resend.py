@@ -16,6 +16,12 @@ from typing import Any
 API_KEY = "re_test_0123456789"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    """Several postmen connect at once; the default of 5 makes the kernel turn some away."""
+
+
 @dataclass(frozen=True)
 class Trouble:
     """An answer instead of the usual one."""
@@ -39,8 +45,7 @@ class FakeResend:
         self._answers: dict[str, tuple[str, str]] = {}
         self.changed = threading.Condition()
         """Told of each request."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
 
     @property
     def url(self) -> str:

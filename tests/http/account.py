@@ -1,6 +1,5 @@
 """The account API on a real database, asked by people whose names stand in a header."""
 
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,31 +16,11 @@ from dragonfly.api.health import Readiness
 from dragonfly.api.principal import Principal, Role, SessionInvalid
 from dragonfly.api.surface import build_surface
 from dragonfly.app.routes import account_api
-from dragonfly.catalog.build import build_catalog
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import DatabaseThreads, write
-from dragonfly.settings import CatalogSettings
 from dragonfly.usage.queries import day_of
 from dragonfly.usage.tables import usage, usage_days
 from tests.factories import MovableClock, make_account, make_peppers
-
-CATALOG = build_catalog(
-    CatalogSettings(builtin=False),
-    tomllib.loads("""
-        [providers.acme]
-        base_url = "http://127.0.0.1:9/v1"
-        api_key = ""
-        [[models]]
-        id = "acme/chat"
-        context_tokens = 1_000
-        channels = [{ provider = "acme", model = "m", prices = [{ prompt = "1", completion = "2" }] }]
-        [[models]]
-        id = "acme/old"
-        context_tokens = 1_000
-        channels = [{ provider = "acme", model = "o", prices = [] }]
-    """),
-    {},
-)
 
 
 class Office:
@@ -55,12 +34,10 @@ class Office:
         self.alice = make_account(engine, name="Alice")
         self.bob = make_account(engine, name="Bob")
         self.charlie = make_account(engine, name="Charlie")
-        self.moderated: list[Request] = []
-        """Requests whose network was asked to be moderate."""
         self.asked = 0
         """How often a session was looked up."""
         self.desk = Desk(engine, self.threads, self.clock, IdSource())
-        self.api = account_api(self.desk, make_peppers(), CATALOG, self._sessions, self.moderated.append)
+        self.api = account_api(self.desk, make_peppers(), self._sessions)
         self.app: ASGIApp = build_surface(
             readiness=Readiness({}, self.clock),
             clock=self.clock,

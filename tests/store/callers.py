@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from sqlalchemy import Engine
 from starlette.requests import Request
 
+from dragonfly.accounts.actions import create_account
+from dragonfly.accounts.people import add_person
 from dragonfly.api.desk import Desk
 from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
@@ -15,8 +17,9 @@ from dragonfly.api.principal import Principal, Role, SessionInvalid
 from dragonfly.api.surface import build_surface
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import AccountId, IdSource
-from dragonfly.infra.database import DatabaseThreads
+from dragonfly.infra.database import DatabaseThreads, write
 from dragonfly.mail.sending import UNSUBSCRIBE_PATH
+from tests.factories import START_NS
 
 CALLER = "caller"
 
@@ -28,6 +31,18 @@ async def authenticate(request: Request) -> Principal:
         raise SessionInvalid
     role = Role.OPERATOR if said.startswith("operator:") else Role.CUSTOMER
     return Principal(AccountId(said.removeprefix("operator:")), role, "ses-1", None, role is Role.OPERATOR)
+
+
+def make_person(
+    engine: Engine, *, name: str = "Alice", address: str = "alice@example.com", language: str = "en"
+) -> AccountId:
+    """An account that somebody signs in to."""
+    with write(engine) as connection:
+        account_id = create_account(
+            connection, IdSource(), name=name, email=address, verified_at_ns=START_NS, now_ns=START_NS
+        )
+        add_person(connection, account_id, address, role="customer", language=language)
+    return account_id
 
 
 def make_desk(engine: Engine, clock: Clock, threads: DatabaseThreads) -> Desk:

@@ -30,9 +30,11 @@ def unsubscribe_routes(desk: Desk, seals: Seals, page: OptOutPage) -> APIRouter:
     def shown(html: str, status: int = 200) -> Response:
         return HTMLResponse(html, status, {"Content-Security-Policy": page.policy})
 
+    def language_of(request: Request) -> str:
+        return mail_language(request.headers.get("accept-language"))
+
     def broken(request: Request) -> Response:
-        language = mail_language(request.headers.get("accept-language"))
-        return shown(page.draw(OptOutState.BROKEN, language), 404)
+        return shown(page.draw(OptOutState.BROKEN, language_of(request)), 404)
 
     @routes.get(UNSUBSCRIBE_PATH, response_class=HTMLResponse, responses=PAGE)
     async def ask_to_unsubscribe(request: Request, token: Token = "") -> Response:
@@ -42,7 +44,7 @@ def unsubscribe_routes(desk: Desk, seals: Seals, page: OptOutPage) -> APIRouter:
             return broken(request)
         wanted = await desk.read(lambda connection: preferences_of(connection, said.account_id))
         state = OptOutState.ASKS if said.choice in wanted.choices else OptOutState.DONE
-        return shown(page.draw(state, wanted.language, choice=said.choice, token=token))
+        return shown(page.draw(state, language_of(request), choice=said.choice, token=token))
 
     @routes.post(UNSUBSCRIBE_PATH, response_class=HTMLResponse, responses=PAGE)
     async def unsubscribe(request: Request, token: Token = "") -> Response:
@@ -52,17 +54,16 @@ def unsubscribe_routes(desk: Desk, seals: Seals, page: OptOutPage) -> APIRouter:
             return broken(request)
         now_ns = desk.clock.now_ns()
         try:
-            language = await desk.write(lambda connection: _switched_off(connection, said, now_ns))
+            await desk.write(lambda connection: _switch_off(connection, said, now_ns))
         except PreferencesOwnerUnknown:
             return broken(request)  # the account is gone, and its mails with it
-        return shown(page.draw(OptOutState.DONE, language, choice=said.choice))
+        return shown(page.draw(OptOutState.DONE, language_of(request), choice=said.choice))
 
     return routes
 
 
-def _switched_off(connection: Connection, said: OptOut, now_ns: int) -> str:
+def _switch_off(connection: Connection, said: OptOut, now_ns: int) -> None:
     set_choices(connection, said.account_id, {said.choice: False}, now_ns=now_ns)
-    return preferences_of(connection, said.account_id).language
 
 
 def resend_routes(desk: Desk, seals: Seals, key: bytes) -> APIRouter:

@@ -1,4 +1,7 @@
-"""/api/preferences: in which language and about what an account wants mail."""
+"""/api/preferences: in which language and about what an account wants mail.
+
+The language is that of the person, as in /api/me: an account that an operator made for a program has none.
+"""
 
 from typing import Annotated, Literal
 
@@ -6,14 +9,15 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from dragonfly.accounts.people import person_of, rename_person
 from dragonfly.api.desk import Desk
 from dragonfly.api.principal import Principal, customer
 from dragonfly.api.shapes import Strict, Usd
 from dragonfly.core.ids import AccountId
 from dragonfly.core.money import usd_text
-from dragonfly.mail.actions import set_choices, set_language, set_low_balance
+from dragonfly.mail.actions import set_choices, set_low_balance
 from dragonfly.mail.kinds import Choice
-from dragonfly.mail.queries import Preferences, preferences_of
+from dragonfly.mail.queries import preferences_of
 
 Customer = Annotated[Principal, Depends(customer)]
 
@@ -47,10 +51,12 @@ def preferences_routes(desk: Desk, *, low_balance_default_nusd: int) -> APIRoute
     """Reading and changing one's own preferences."""
     routes = APIRouter(tags=["account"])
 
-    def shown(wanted: Preferences) -> PreferencesShown:
+    def shown(connection: Connection, account_id: AccountId) -> PreferencesShown:
+        wanted = preferences_of(connection, account_id)
+        person = person_of(connection, account_id)
         own = wanted.low_balance_nusd
         return PreferencesShown(
-            language="zh" if wanted.language == "zh" else "en",
+            language="zh" if person is not None and person.language == "zh" else "en",
             mail={choice.value: choice in wanted.choices for choice in Choice},
             low_balance_usd=None if own is None else usd_text(own),
             low_balance_default_usd=usd_text(low_balance_default_nusd),
@@ -59,25 +65,25 @@ def preferences_routes(desk: Desk, *, low_balance_default_nusd: int) -> APIRoute
     @routes.get("/api/preferences")
     async def read_preferences(principal: Customer) -> PreferencesShown:
         """The account's preferences; the defaults until something is changed."""
-        return shown(await desk.read(lambda connection: preferences_of(connection, principal.account_id)))
+        return await desk.read(lambda connection: shown(connection, principal.account_id))
 
     @routes.patch("/api/preferences")
     async def change_preferences(principal: Customer, changed: PreferencesChanged) -> PreferencesShown:
         """Changes what is given and leaves the rest."""
         now_ns = desk.clock.now_ns()
 
-        def change(connection: Connection) -> Preferences:
+        def change(connection: Connection) -> PreferencesShown:
             _apply(connection, principal.account_id, changed, now_ns)
-            return preferences_of(connection, principal.account_id)
+            return shown(connection, principal.account_id)
 
-        return shown(await desk.write(change))
+        return await desk.write(change)
 
     return routes
 
 
 def _apply(connection: Connection, account_id: AccountId, changed: PreferencesChanged, now_ns: int) -> None:
     if changed.language is not None:
-        set_language(connection, account_id, changed.language, now_ns=now_ns)
+        rename_person(connection, account_id, name=None, language=changed.language)
     wanted = {choice: getattr(changed.mail, choice.value) for choice in Choice}
     given = {choice: is_on for choice, is_on in wanted.items() if is_on is not None}
     if given:

@@ -141,11 +141,11 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
     forgetful = (forgetting_job(engine, threads, clock), retention_job(engine, threads, clock, log))
-    posted = mail_jobs(postman, engine, threads, clock, log)
+    posted = mail_jobs(postman, engine, threads, clock)
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
     people = people_parts(settings, engine, threads, clock, ids)
-    routers = (*mail_routers(settings, desk, office), site_routes(configured, desk, peppers))
+    routers = (*mail_routers(settings, desk, office, people.identity), site_routes(configured, desk, peppers))
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
@@ -164,7 +164,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
 
     return Served(
-        app=account_surface(desk, peppers, catalog, people, readiness, failure_sink(log), routers),
+        app=account_surface(desk, peppers, people, readiness, failure_sink(log), routers),
         protocol=lane(gateway),
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(

@@ -7,15 +7,16 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 from sqlalchemy import Engine
 
+from dragonfly.api.admin_tickets import admin_ticket_routes
 from dragonfly.api.desk import Desk
+from dragonfly.api.identity import Identity
 from dragonfly.api.mail import resend_routes, unsubscribe_routes
 from dragonfly.api.preferences import preferences_routes
+from dragonfly.api.support import stranger_routes, ticket_routes
 from dragonfly.core.clock import Clock
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.database import DatabaseThreads
-from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
-from dragonfly.mail.jobs import forgetting_mail
 from dragonfly.mail.notices import secret_key
 from dragonfly.mail.pages import OptOutPage
 from dragonfly.mail.rendering import Press, Site
@@ -24,10 +25,11 @@ from dragonfly.mail.seals import Seals
 from dragonfly.mail.sending import Postman, PostOffice
 from dragonfly.mail.transports.opening import open_transport
 from dragonfly.settings import MailSettings, Settings, SettingsInvalid
+from dragonfly.support.jobs import closing_silent_tickets
 from dragonfly.worker import Job
 
 SEND_EVERY_S = 1.0
-FORGET_EVERY_S = 600.0
+TICKETS_EVERY_S = 3_600.0
 SEALS_VERSION = 1
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -54,19 +56,21 @@ def open_post_office(settings: Settings, peppers: Peppers, console: TextIO) -> P
     return PostOffice(Press(site_of(settings)), seals_of(peppers), transport)
 
 
-def mail_jobs(
-    postman: Postman, engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog
-) -> tuple[Job, ...]:
-    """What a serving process does for mail."""
+def mail_jobs(postman: Postman, engine: Engine, threads: DatabaseThreads, clock: Clock) -> tuple[Job, ...]:
+    """What a serving process does for mail and support."""
     return (
         Job("mail", SEND_EVERY_S, postman.run),
-        Job("mail_retention", FORGET_EVERY_S, forgetting_mail(engine, threads, clock, log)),
+        Job("tickets", TICKETS_EVERY_S, closing_silent_tickets(engine, threads, clock)),
     )
 
 
-def mail_routers(settings: Settings, desk: Desk, office: PostOffice) -> tuple[APIRouter, ...]:
-    """What answers under /api for mail. Without a webhook secret nobody can post notices."""
+def mail_routers(settings: Settings, desk: Desk, office: PostOffice, identity: Identity) -> tuple[APIRouter, ...]:
+    """What answers under /api for mail and support. Without a webhook secret nobody can post notices."""
+    operator_address = settings.mail.operator_address
     routers = [
+        stranger_routes(desk, identity, operator_address=operator_address),
+        ticket_routes(desk, operator_address=operator_address),
+        admin_ticket_routes(desk),
         unsubscribe_routes(desk, office.seals, OptOutPage(office.press.site)),
         preferences_routes(desk, low_balance_default_nusd=settings.mail.low_balance_nusd),
     ]

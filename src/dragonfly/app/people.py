@@ -10,7 +10,6 @@ from dragonfly.accounts.oauth import Client, Discord, Google, Provider
 from dragonfly.accounts.passwords import Passwords
 from dragonfly.accounts.proofs import ProofReader
 from dragonfly.accounts.throttles import Throttle
-from dragonfly.api.desk import Moderate
 from dragonfly.api.identity import Identity, authenticator
 from dragonfly.api.me import me_routes
 from dragonfly.api.oauth import oauth_routes
@@ -31,8 +30,8 @@ class PeoplesParts(NamedTuple):
     """What the surface serves for people."""
 
     routers: tuple[APIRouter, ...]
+    identity: Identity
     authenticate: Authenticate
-    moderate: Moderate
     passwords: Passwords
     """To be closed at the end."""
 
@@ -60,7 +59,7 @@ def people_parts(
         oauth_routes(identity, providers_of(settings, clock)),
         me_routes(identity),
     )
-    return PeoplesParts(routers, authenticator(identity), identity.anonymous, passwords)
+    return PeoplesParts(routers, identity, authenticator(identity), passwords)
 
 
 def tools_of(settings: Settings, ids: IdSource) -> Tools:

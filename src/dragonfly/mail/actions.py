@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, update
 from sqlalchemy.exc import IntegrityError
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
 from dragonfly.infra.database import insert_missing
 from dragonfly.mail.kinds import Choice
-from dragonfly.mail.rules import mail_language
 from dragonfly.mail.tables import mail_dead_addresses, mail_notices, mail_preferences
 
 LOW_BALANCE_NUSD_MAX = 10**15
 """A million dollars."""
-NOTICES_KEPT_S = 30 * 86_400
-DEAD_ADDRESSES_KEPT_S = 365 * 86_400
-DELETED_AT_ONCE_MAX = 1_000
 
 
 class ThresholdInvalid(DragonflyError):
@@ -35,11 +31,6 @@ class PreferencesOwnerUnknown(DragonflyError):
 
     def __init__(self) -> None:
         super().__init__("There is no such account. Copy the whole id (acc-…).")
-
-
-def set_language(connection: Connection, account_id: AccountId, language: str, *, now_ns: int) -> None:
-    """The nearest language of ours to `language`."""
-    _change(connection, account_id, {"language": mail_language(language)}, now_ns=now_ns)
 
 
 def set_choices(
@@ -76,25 +67,10 @@ def allow_address(connection: Connection, digest: str) -> bool:
     return connection.execute(wanted).rowcount == 1
 
 
-def forget_old_notices(connection: Connection, *, now_ns: int) -> int:
-    """Deletes notices and dead addresses that have lived their time, a bounded number; returns how many."""
-    deleted = 0
-    for table, key, kept_s in (
-        (mail_notices, mail_notices.c.id, NOTICES_KEPT_S),
-        (mail_dead_addresses, mail_dead_addresses.c.digest, DEAD_ADDRESSES_KEPT_S),
-    ):
-        old = select(key).where(table.c.created_at_ns <= now_ns - kept_s * 10**9).limit(DELETED_AT_ONCE_MAX)
-        deleted += connection.execute(delete(table).where(key.in_(old))).rowcount
-    return deleted
-
-
-def _change(
-    connection: Connection, account_id: AccountId, values: Mapping[str, str | int | None], *, now_ns: int
-) -> None:
+def _change(connection: Connection, account_id: AccountId, values: Mapping[str, int | None], *, now_ns: int) -> None:
     """Changes some of the account's preferences, which begin as the defaults."""
     row = {
         "account_id": account_id,
-        "language": "en",
         **{choice.value: 1 for choice in Choice},
         "updated_at_ns": now_ns,
     }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 from sqlalchemy.sql.dml import Update
 
 from dragonfly.core.errors import DragonflyError
@@ -19,8 +19,6 @@ IDEMPOTENCY_KEY_LENGTH_MAX = 200
 CLAIM_S = 300.0
 """Longer than any transport's attempt. A claim that is older belongs to a process that died."""
 CLAIMS_MAX = 8
-DELETED_AT_ONCE_MAX = 1_000
-KEPT_S = 30 * 86_400
 _KNOWN_KINDS = tuple(kind.value for kind in MailKind)
 
 
@@ -148,13 +146,6 @@ def put_back(connection: Connection, claimed: Claimed, failure: Failure, *, due_
     """The mail waits for another attempt."""
     waiting = {"claim": None, "claimed_until_ns": None, "failure": failure.value, "due_at_ns": due_at_ns}
     return connection.execute(_own(claimed).values(waiting)).rowcount == 1
-
-
-def forget_old_mail(connection: Connection, *, now_ns: int) -> int:
-    """Deletes rows that have lived their 30 days, a bounded number; returns how many."""
-    old = select(mail_outbox.c.id).where(mail_outbox.c.created_at_ns <= now_ns - KEPT_S * 10**9)
-    chosen = old.order_by(mail_outbox.c.created_at_ns).limit(DELETED_AT_ONCE_MAX)
-    return connection.execute(delete(mail_outbox).where(mail_outbox.c.id.in_(chosen))).rowcount
 
 
 def _end(

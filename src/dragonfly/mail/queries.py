@@ -14,7 +14,6 @@ OUTBOX_PAGE_MAX = 1_000
 class Preferences(NamedTuple):
     """What an account wants."""
 
-    language: str = "en"
     choices: frozenset[Choice] = frozenset(Choice)
     """The mails that are switched on; all of them until somebody switches one off."""
     low_balance_nusd: int | None = None
@@ -44,7 +43,7 @@ def preferences_of(connection: Connection, account_id: AccountId) -> Preferences
     if row is None:
         return Preferences()
     wanted = frozenset(choice for choice in Choice if getattr(row, choice.value))
-    return Preferences(row.language, wanted, row.low_balance_nusd)
+    return Preferences(wanted, row.low_balance_nusd)
 
 
 def is_dead_address(connection: Connection, digest: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from dragonfly.mail.kinds import RULES, Field, MailKind
@@ -44,6 +45,11 @@ def is_mail_address(text: str) -> bool:
 def mail_language(text: str | None) -> str:
     """The language of ours that comes nearest: "zh-CN" -> "zh"; anything unknown -> "en"."""
     return "zh" if text is not None and text[:3].lower().rstrip("-_") == "zh" else "en"
+
+
+def mail_moment(at_ns: int) -> str:
+    """A time as mails write it: 2026-11-23 18:40 UTC."""
+    return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def are_right(kind: MailKind, values: Mapping[str, str | int]) -> bool:

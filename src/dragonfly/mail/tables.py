@@ -68,24 +68,21 @@ mail_preferences = Table(
     "mail_preferences",
     SCHEMA,
     Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
-    Column("language", Text, nullable=False),
     Column("welcome", Integer, nullable=False),
     Column("low_balance", Integer, nullable=False),
     Column("announcements", Integer, nullable=False),
     Column("low_balance_nusd", BIG),
     Column("updated_at_ns", BIG, nullable=False),
-    CheckConstraint("language IN ('en', 'zh')", name="language"),
     CheckConstraint("welcome IN (0, 1)", name="welcome"),
     CheckConstraint("low_balance IN (0, 1)", name="low_balance"),
     CheckConstraint("announcements IN (0, 1)", name="announcements"),
     CheckConstraint("low_balance_nusd >= 0", name="low_balance_nusd"),
     sqlite_strict=True,
     info={
-        "purpose": "In which language and about what an account wants mail",
+        "purpose": "About what an account wants mail",
         "category": "account",
         "lifetime": "account",
         "columns": {
-            "language": "In which language it is written to",
             "welcome": "Whether it wants the welcome mails",
             "low_balance": "Whether it wants to be told of a low balance",
             "announcements": "Whether it wants announcements",
@@ -94,7 +91,7 @@ mail_preferences = Table(
         },
     },
 )
-"""An account without a row wants everything, in English."""
+"""An account without a row wants everything. Its language stands with its person."""
 
 mail_dead_addresses = Table(
     "mail_dead_addresses",

@@ -30,6 +30,7 @@ class AuditAction(enum.Enum):
     ANNOUNCEMENT_WITHDRAW = "announcement.withdraw"
     OPERATOR_ADD = "operator.add"
     OPERATOR_REMOVE = "operator.remove"
+    TICKET_READ = "ticket.read"
     TICKET_REPLY = "ticket.reply"
     TICKET_CLOSE = "ticket.close"
 

@@ -15,13 +15,11 @@ def upgrade() -> None:
     op.create_table(
         "mail_preferences",
         sa.Column("account_id", sa.Text, nullable=False),
-        sa.Column("language", sa.Text, nullable=False),
         *(sa.Column(choice, sa.Integer, nullable=False) for choice in choices),
         sa.Column("low_balance_nusd", BIG),
         sa.Column("updated_at_ns", BIG, nullable=False),
         sa.PrimaryKeyConstraint("account_id", name="pk_mail_preferences"),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_mail_preferences_account_id"),
-        sa.CheckConstraint("language IN ('en', 'zh')", name="ck_mail_preferences_language"),
         *(sa.CheckConstraint(f"{choice} IN (0, 1)", name=f"ck_mail_preferences_{choice}") for choice in choices),
         sa.CheckConstraint("low_balance_nusd >= 0", name="ck_mail_preferences_low_balance_nusd"),
         sqlite_strict=True,
