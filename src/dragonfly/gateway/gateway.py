@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from dragonfly.admission.grants import KeyPolicy
 from dragonfly.core.clock import Clock
+from dragonfly.core.content import holds_content
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, IdSource, RequestId
 from dragonfly.core.outcomes import Outcome
@@ -39,6 +40,7 @@ JSON_HEAD = b"content-type: application/json\r\n"
 Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
 
 
+@holds_content
 class Prepared(NamedTuple):
     """What is the same in every request to one channel."""
 

@@ -12,6 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dragonfly.admission.errors import InvalidKey
+from dragonfly.core.content import holds_content
 from dragonfly.core.secrets import is_well_formed_key
 from dragonfly.gateway.heads import head_too_large, secret_of
 from dragonfly.gateway.refusals import REASONS, Refusal
@@ -42,6 +43,7 @@ STATUS_LINES: dict[int, bytes] = {
 }
 
 
+@holds_content
 class Request(NamedTuple):
     """One complete request on the lane."""
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from dragonfly.admission.grants import Charge
+from dragonfly.core.content import holds_content
 from dragonfly.core.money import usd_text
 from dragonfly.core.tokens import TokenUsage
 
@@ -37,6 +38,7 @@ OUR_USAGE_FIELDS = frozenset(
 EMPTY_VALUES = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
+@holds_content
 class _Message(msgspec.Struct):
     content: Raw = Raw(b"null")
     reasoning_content: Raw = Raw(b"null")
@@ -47,6 +49,7 @@ class _Message(msgspec.Struct):
     audio: Raw = Raw(b"null")
 
 
+@holds_content
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
     message: _Message | None = None
@@ -55,6 +58,7 @@ class _Choice(msgspec.Struct):
 _choices = msgspec.json.Decoder(list[_Choice])
 
 
+@holds_content
 class AnswerFacts(NamedTuple):
     """What the gateway must know of a whole answer."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from dragonfly.core.content import holds_content
 from dragonfly.core.routing import Sort
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.gateway.wire.peek import read_fields
@@ -125,6 +126,7 @@ SORTS = frozenset(sort.value for sort in Sort)
 DATA_COLLECTION = frozenset({"allow", "deny"})
 
 
+@holds_content
 class ChatRequest(NamedTuple):
     """What the gateway needs to know of one request; `fields` hold the rest as bytes."""
 

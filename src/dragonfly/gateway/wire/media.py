@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
+from dragonfly.core.content import holds_content
 from dragonfly.gateway.refusals import Refusal
 
 IMAGE_TOKENS_MOST = 8_000
@@ -42,6 +43,7 @@ _EMPTY = frozenset({b"", b"null", b"[]", b'""'})
 _STRING, _LIST, _NULL = ord('"'), ord("["), ord("n")
 
 
+@holds_content
 class _Message(msgspec.Struct, gc=False):
     content: Raw = Raw(b"null")
     audio: Raw = Raw()
@@ -58,6 +60,7 @@ class _Message(msgspec.Struct, gc=False):
     documents: Raw = Raw()
 
 
+@holds_content
 class _Part(msgspec.Struct, gc=False):
     type: str | None = None
     text: Raw = Raw()

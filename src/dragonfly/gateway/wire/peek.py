@@ -11,6 +11,7 @@ import re
 import msgspec
 from msgspec import Raw
 
+from dragonfly.core.content import holds_content
 from dragonfly.gateway.refusals import Refusal
 
 TEXT_CHECK_STEP_BYTES = 256 * 1024
@@ -54,6 +55,7 @@ COMMON_NAMES = frozenset(
 """Names as they are documented: a body with only these holds no look-alike of a guarded name."""
 
 
+@holds_content
 class _LongFields(msgspec.Struct):
     """Those that may be long. Whatever else a body holds is small."""
 

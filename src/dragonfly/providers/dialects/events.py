@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from dragonfly.core.content import holds_content
 from dragonfly.providers.dialects import finish
 from dragonfly.providers.dialects.facts import NATIVE_LENGTH_MAX, EventFacts, FailureKind, UpstreamFailure
 from dragonfly.providers.dialects.failures import FailureRules, classify_value, failure_in, is_something
@@ -33,6 +34,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 
 
+@holds_content
 class _Choice(Struct, gc=False):
     """One choice of a chunk or an answer; everything stays undecoded, so that no odd value breaks the rest."""
 
@@ -44,11 +46,13 @@ class _Choice(Struct, gc=False):
     error: Raw = _NOTHING
 
 
+@holds_content
 class _Function(Struct, gc=False, frozen=True):
     name: Raw = _NOTHING
     arguments: Raw = _NOTHING
 
 
+@holds_content
 class _Call(Struct, gc=False):
     function: _Function = _Function()
 
@@ -57,6 +61,7 @@ _decode_calls = msgspec.json.Decoder(list[_Call]).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 
+@holds_content
 class _Lines(NamedTuple):
     """The lines of one event by field."""
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from dragonfly.core.content import holds_content
 from dragonfly.core.tokens import TokenUsage
 
 NATIVE_LENGTH_MAX = 64
@@ -46,6 +47,7 @@ class UpstreamFailure(NamedTuple):
     """The HTTP status, or what a mid-stream error names as its status; 200 when it names none."""
 
 
+@holds_content
 class EventFacts(NamedTuple):
     """What one SSE event means to the relay."""
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from dragonfly.core.content import holds_content
 from dragonfly.providers.dialects.facts import FailureKind, UpstreamFailure
 from dragonfly.providers.dialects.retry_after import retry_info_s, seconds_in_message
 from dragonfly.providers.dialects.usage import plain
@@ -189,6 +190,7 @@ _OPERATORS_KINDS = frozenset((_K.BAD_KEY, _K.NO_BALANCE, _K.QUOTA_USED_UP, _K.MO
 _WAITING_KINDS = frozenset((_K.RATE_LIMITED, _K.QUOTA_USED_UP, _K.OVERLOADED))
 
 
+@holds_content
 class _Account(NamedTuple):
     """What a provider said, as far as it is structured."""
 

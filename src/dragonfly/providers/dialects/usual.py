@@ -7,12 +7,14 @@ careful reading of `usage` decides. This one costs 1 µs, the careful one 12 µs
 import msgspec
 from msgspec import Raw, Struct
 
+from dragonfly.core.content import holds_content
 from dragonfly.core.tokens import TokenUsage
 
 COUNT_MAX = 1_000_000_000
 """A count above this is nonsense; it is cut, and the report marked as contradictory."""
 
 
+@holds_content
 class _PromptDetails(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -22,11 +24,13 @@ class _PromptDetails(Struct, gc=False):
     audio_tokens: int | None = None
 
 
+@holds_content
 class _CompletionDetails(Struct, gc=False):
     reasoning_tokens: int | None = None
     thinking_tokens: Raw | None = None
 
 
+@holds_content
 class _Report(Struct, gc=False):
     """Counts of the usual names; the last group holds what makes a report unusual."""
 
