@@ -153,30 +153,32 @@ def refresh_session(
     if token is None:
         return None
     session_id = ID_PREFIX + token.handle
-    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one_or_none()
+    # Locked, so that of two requests at once the second one sees what the first one did.
+    wanted = select(sessions).where(sessions.c.id == session_id).with_for_update()
+    row = connection.execute(wanted).one_or_none()
     if row is None or row.browser_key != browser_key or row.ends_at_ns <= now_ns:
         return None
     following = seal.derived_token(TokenKind.REFRESH, secret, token.version, token.handle)
     if token.digest == row.previous_refresh_digest and now_ns < row.refreshed_at_ns + GRACE_S * NS_PER_S:
         return _pair(seal, session_id, following, now_ns)[0]
-    if token.digest != row.refresh_digest or not _rotate(connection, seal, row, following, now_ns):
+    if token.digest != row.refresh_digest:
         _end(connection, sessions.c.id == session_id, EndReason.REUSED, now_ns)
         return None
-    return _pair(seal, session_id, following, now_ns)[0]
+    return _rotate(connection, seal, row, following, now_ns)
 
 
 def _rotate(
     connection: Connection, seal: Seal, row: "Row[tuple[object, ...]]", following: Secret, now_ns: int
-) -> bool:
-    """Makes the next pair the current one; False when somebody else was faster."""
-    _, values = _pair(seal, row.id, following, now_ns)
+) -> Tokens:
+    """Makes the next pair the current one."""
+    tokens, values = _pair(seal, row.id, following, now_ns)
     values |= {
         "previous_access_digest": row.access_digest,
         "previous_refresh_digest": row.refresh_digest,
         "ends_at_ns": min(row.expires_at_ns, now_ns + IDLE_S * NS_PER_S),
     }
-    current = and_(sessions.c.id == row.id, sessions.c.refresh_digest == row.refresh_digest)
-    return connection.execute(update(sessions).where(current).values(values)).rowcount == 1
+    connection.execute(update(sessions).where(sessions.c.id == row.id).values(values))
+    return tokens
 
 
 def _pair(seal: Seal, session_id: str, refresh: Secret, now_ns: int) -> tuple[Tokens, dict[str, object]]:

@@ -151,8 +151,9 @@ class _OAuth:
         self, provider: str, request: Request, body: FinishBody
     ) -> SignedIn | SecondFactorNeeded | Connected:
         """Come back from a provider, in the browser that began: signed in, or connected."""
-        identity, way = self._identity, self._provider(provider)
+        identity = self._identity
         browser = identity.browser(request)
+        way = self._provider(provider)
         state = identity.tools.seal.read(TokenKind.STATE, body.state)
         if state is None:
             raise ProviderRefused
