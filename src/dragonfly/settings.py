@@ -90,6 +90,7 @@ class AdmissionSettings(Section):
     heartbeat_dead_s: PositiveSeconds = Field(15.0, description="A worker silent for this long is dead")
     key_cache_max: int = Field(100_000, ge=100)
     key_negative_s: PositiveSeconds = 5.0
+    recall_s: PositiveSeconds = Field(1.5, description="How long a request waits for money idle in other workers")
     refresh_s: PositiveSeconds = Field(0.5, description="How often revocations are looked for; at most 1 s")
     settle_queue_max: int = Field(50_000, ge=100)
     settle_batch_max: int = Field(2_000, ge=1)

@@ -195,7 +195,8 @@ async def test_the_books_hold_at_every_step_of_a_random_life(engine: Engine, clo
         make_customer(engine, name="Bob", usd="50"),
         make_customer(engine, name="Charlie", usd="1", limits=KeyLimits(spend_limit_nusd=20 * HOLD_NUSD)),
     ]
-    async with running_desk(engine, clock) as one, running_desk(engine, clock) as two:
+    settings = AdmissionSettings(recall_s=0.01)
+    async with running_desk(engine, clock, settings) as one, running_desk(engine, clock, settings) as two:
         life = _Life(seed, [one, two], customers, clock)
         for _ in range(100):
             await life.step()

@@ -23,7 +23,9 @@ PRICE_PROMPT, PRICE_COMPLETION = "1", "2"
 USAGE = {"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 40}
 COST = "0.00005"
 """Of an answer with USAGE."""
-WAIT_S = 20.0
+OUTAGE_S = float(os.environ.get("OUTAGE_S", "2"))
+"""How long tests keep the database away; some answers wait for it."""
+WAIT_S = 20.0 + OUTAGE_S
 DONE = b"data: [DONE]\n\n"
 
 SETTINGS = """\

@@ -5,7 +5,6 @@ The full run is `make kill-test`, with 30 seconds.
 
 import asyncio
 import json
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,9 +19,8 @@ from tests.fakes.upstream import STREAM_HEAD, Gate, Received, Script, Send, Wait
 from tests.http.rig import Answer, Client
 from tests.postgres import PostgresServer, postgres_database
 from tests.system.program import Program
-from tests.system.served import COST, Served, cost_of, ending, event, http_chunks, served, well
+from tests.system.served import COST, OUTAGE_S, Served, cost_of, ending, event, http_chunks, served, well
 
-OUTAGE_S = float(os.environ.get("OUTAGE_S", "2"))
 WITH_USAGE = {"include_usage": True}
 ASKING = 4
 RUNNING = 6

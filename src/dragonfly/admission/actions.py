@@ -10,7 +10,7 @@ that no two workers wait for each other. SQLite has one writer at a time and nee
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from dragonfly.admission.estimates import Sums
 from dragonfly.admission.queries import MILLI
@@ -19,7 +19,7 @@ from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId, KeyId, LeaseId
 from dragonfly.keys.tables import key_spend, keys
 from dragonfly.ledger.journal import lock_wallet, post
-from dragonfly.ledger.lots import draw, give_back
+from dragonfly.ledger.lots import draw, give_back, give_back_part
 from dragonfly.ledger.rules import drawn_amounts, leased_book, make_posting
 from dragonfly.ledger.tables import wallets
 
@@ -59,6 +59,8 @@ class Extension(NamedTuple):
     """The tighter purse: "account" or "key"."""
     is_small: bool
     """The wallet is small: give back soon what is not used."""
+    elsewhere_nusd: int = 0
+    """When not all demands can be met: what other leases of the same money hold, for their requests or for nobody."""
 
 
 def register_worker(connection: Connection, worker_id: str, *, now_ns: int) -> None:
@@ -83,7 +85,27 @@ def extend_lease(connection: Connection, claim: Claim) -> Extension:
     amount = lease_amount(claim.free_nusd, available, claim.demands, claim.lease_nusd)
     if amount:
         _take(connection, claim, amount)
-    return Extension(amount, available - amount, limit, is_small=available <= claim.lease_nusd)
+    is_short = claim.free_nusd + available < sum(demand.least_nusd for demand in claim.demands)
+    elsewhere = _elsewhere(connection, claim, limit) if is_short else 0
+    is_small = available <= claim.lease_nusd
+    return Extension(amount, available - amount, limit, is_small=is_small, elsewhere_nusd=elsewhere)
+
+
+def shrink_lease(
+    connection: Connection, lease_id: LeaseId, *, account_id: AccountId, amount_nusd: int, now_ns: int
+) -> None:
+    """Gives a part of a lease back; nothing happens when the lease is gone already."""
+    lock_wallet(connection, account_id)
+    shrunk = update(leases).where(leases.c.id == lease_id)
+    shrunk = shrunk.values(amount_nusd=leases.c.amount_nusd - amount_nusd, extensions=leases.c.extensions + 1)
+    row = connection.execute(shrunk.returning(leases.c.key_id, leases.c.extensions)).one_or_none()
+    if row is None:
+        return
+    _give_back(connection, account_id, row.key_id, amount_nusd)
+    returned = drawn_amounts(account_id, give_back_part(connection, lease_id, amount_nusd))
+    amounts = [(leased_book(account_id), -amount_nusd), *((book_id, -nusd) for book_id, nusd in returned)]
+    posting = make_posting(f"return/{lease_id}/{row.extensions}", "return", account_id, amounts)
+    post(connection, posting, now_ns=now_ns)
 
 
 def return_lease(connection: Connection, lease_id: LeaseId, *, now_ns: int) -> None:
@@ -144,6 +166,14 @@ def _available(connection: Connection, claim: Claim) -> tuple[int, str]:
     if key_left is None or key_left >= available:
         return available, "account"
     return max(0, key_left), "key"
+
+
+def _elsewhere(connection: Connection, claim: Claim, limit: str) -> int:
+    others = [leases.c.account_id == claim.account_id, leases.c.id != claim.lease_id]
+    if limit == "key":
+        others.append(leases.c.key_id == claim.key_id)
+    total = select(func.coalesce(func.sum(leases.c.amount_nusd), 0)).where(*others)
+    return int(connection.execute(total).scalar_one())
 
 
 def _take(connection: Connection, claim: Claim, amount: int) -> None:

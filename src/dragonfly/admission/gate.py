@@ -25,7 +25,7 @@ from dragonfly.admission.errors import (
 from dragonfly.admission.estimates import Estimates
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.admission.keycache import KeyCache
-from dragonfly.admission.leases import Leases, Purse, PurseClosed
+from dragonfly.admission.leases import RECALL, Leases, Purse, PurseClosed
 from dragonfly.admission.limits import KeyMeter, RateState
 from dragonfly.admission.queries import stored_estimates
 from dragonfly.admission.rules import STOP, Demand, Step, charge, demand, first_tokens, most_nusd, next_step
@@ -84,6 +84,7 @@ class Gate:
         self._keys = KeyCache(settings, engine, self._threads, peppers, clock)
         self._writer = MoneyWriter(engine, clock, log, batch_max=settings.settle_batch_max)
         self._leases = Leases(settings, self._writer, clock=clock, ids=ids)
+        self._keys.listen(RECALL, lambda account_id: self._leases.recalled(AccountId(account_id)))
         self._states: dict[KeyId, _KeyState] = {}
         self._offers: dict[str, tuple[Listing, Offer]] = {}
         self._paused: frozenset[str] = frozenset()

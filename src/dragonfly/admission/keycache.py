@@ -228,6 +228,8 @@ class KeyCache:
     def _forget(self, subjects: Iterable[str]) -> None:
         for subject in subjects:
             kind, _, name = subject.partition("/")
+            if kind not in ("key", "account"):
+                continue
             keys = [KeyId(name)] if kind == "key" else sorted(self._keys_of.get(AccountId(name), ()))
             for key_id in keys:
                 for digest in list(self._digests.get(key_id, ())):

@@ -6,6 +6,7 @@ methods run on the event loop; what changes the database goes through the writer
 """
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -19,11 +20,16 @@ from dragonfly.admission.rules import Demand, Hold, affordable_tokens, hold_with
 from dragonfly.admission.writer import MoneyWriter
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import AccountId, IdSource, KeyId, LeaseId
+from dragonfly.infra.changes import record_change
 from dragonfly.infra.database import DatabaseAway
 from dragonfly.settings import AdmissionSettings
 
+RECALL = "lease"
+"""The feed's word for an account whose leased money is wanted elsewhere."""
 SMALL_LEASE_IDLE_S = 1.0
 """A lease of a small wallet goes back this soon: other workers may need the money."""
+RECALL_LOOK_S, RECALL_LOOK_S_MAX = 0.05, 0.4
+"""Between two looks for recalled money; doubles."""
 LOW_SHARE = 0.3
 """A large lease is extended ahead of need when less than this share of its usual size is left."""
 
@@ -40,7 +46,9 @@ class Purse:
         "is_stored",
         "key_id",
         "lease_id",
+        "looks",
         "low_nusd",
+        "recall_again_s",
         "rounds",
         "used_at_s",
         "waiting",
@@ -59,6 +67,9 @@ class Purse:
         """The database has its row."""
         self.is_closed = False
         """Grants nothing any more; goes back when its last request has settled."""
+        self.looks = 0
+        """For recalled money, in a row."""
+        self.recall_again_s = 0.0
         self.waiting: list[_Waiter] = []
         self.rounds: asyncio.Task[None] | None = None
 
@@ -79,6 +90,8 @@ class _Waiter(NamedTuple):
     ask: Ask
     demand: Demand
     future: "asyncio.Future[Hold]"
+    patient_until_s: float
+    """By the event loop's clock: until then it waits for money that others may give back."""
 
 
 class PurseClosed(Exception):
@@ -98,6 +111,7 @@ class Leases:
         self._closed: list[Purse] = []
         self._seen: dict[str, tuple[int, float]] = {}
         self._registering = asyncio.Lock()
+        self._shrinking: set[asyncio.Task[None]] = set()
         self.alive_until_s = float("-inf")
         """Until then no other worker can have declared this one dead, so its leases are its own."""
 
@@ -154,7 +168,8 @@ class Leases:
         if is_mine and not purse.waiting and demand.full_nusd <= purse.free_nusd:
             purse.held_nusd += demand.full_nusd
             return Hold(demand.full_nusd, None)
-        waiter = _Waiter(ask, demand, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(ask, demand, loop.create_future(), loop.time() + self._settings.recall_s)
         purse.waiting.append(waiter)
         self._start_rounds(purse)
         try:
@@ -181,6 +196,34 @@ class Leases:
             lease_ids, now_ns = [purse.lease_id for purse in going], self._clock.now_ns()
             await self._writer.run(lambda connection: _return_all(connection, lease_ids, now_ns))
             self._closed = [purse for purse in self._closed if purse.lease_id not in lease_ids]
+
+    def recalled(self, account_id: AccountId) -> None:
+        """Somebody is short of this account's money: gives back at once what no request of this worker holds."""
+        if self._clock.monotonic_s() >= self.alive_until_s:
+            return  # the leases may be somebody else's already
+        spare: list[tuple[LeaseId, int]] = []
+        for purse in (*self._purses.values(), *self._closed):
+            if purse.account_id != account_id or purse.rounds is not None or not purse.free_nusd:
+                continue
+            spare.append((purse.lease_id, purse.free_nusd))
+            # What the database still has of it is more than this worker counts on, never less.
+            purse.amount_nusd = purse.held_nusd
+            purse.is_small = True
+            purse.low_nusd = 0
+        if spare:
+            task = asyncio.get_running_loop().create_task(self._shrink(account_id, spare))
+            self._shrinking.add(task)
+            task.add_done_callback(self._shrinking.discard)
+
+    async def _shrink(self, account_id: AccountId, spare: list[tuple[LeaseId, int]]) -> None:
+        now_ns = self._clock.now_ns()
+
+        def shrink(connection: Connection) -> None:
+            for lease_id, nusd in spare:
+                actions.shrink_lease(connection, lease_id, account_id=account_id, amount_nusd=nusd, now_ns=now_ns)
+
+        with suppress(DatabaseAway):  # else it goes back with the rest of the lease
+            await self._writer.run(shrink)
 
     async def return_all(self) -> None:
         """At the end: gives everything back at once. DatabaseAway: the other workers will do it later."""
@@ -249,12 +292,26 @@ class Leases:
         try:
             while True:
                 purse.waiting = [waiter for waiter in purse.waiting if not waiter.future.done()]
-                if _hand_out(purse, await self._extend(purse)):
+                extension = await self._extend(purse)
+                if _hand_out(purse, extension, asyncio.get_running_loop().time()):
                     break
+                if not extension.granted_nusd:
+                    await self._wait_for_others(purse)
         except Exception as failure:
             _refuse_all(purse, failure)
         finally:
+            purse.looks = 0
             purse.rounds = None
+
+    async def _wait_for_others(self, purse: Purse) -> None:
+        """Lets every worker know that money is wanted, and gives them a moment to give it back."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= purse.recall_again_s:
+            purse.recall_again_s = now_s + self._settings.recall_s
+            self.recalled(purse.account_id)
+            await self._writer.run(lambda connection: record_change(connection, f"{RECALL}/{purse.account_id}"))
+        await asyncio.sleep(min(RECALL_LOOK_S_MAX, RECALL_LOOK_S * 2**purse.looks))
+        purse.looks += 1
 
     async def _extend(self, purse: Purse) -> Extension:
         if self._clock.monotonic_s() >= self.alive_until_s:
@@ -294,7 +351,7 @@ def _return_all(connection: Connection, lease_ids: list[LeaseId], now_ns: int) -
         actions.return_lease(connection, lease_id, now_ns=now_ns)
 
 
-def _hand_out(purse: Purse, extension: Extension) -> bool:
+def _hand_out(purse: Purse, extension: Extension, now_s: float) -> bool:
     """Gives those who wait what there is, in their order; True when nobody has to ask again."""
     waiting, purse.waiting = purse.waiting, []
     for waiter in waiting:
@@ -306,6 +363,9 @@ def _hand_out(purse: Purse, extension: Extension) -> bool:
             purse.held_nusd += hold.hold_nusd
             waiter.future.set_result(_clamped(waiter.ask, hold, free + extension.left_nusd))
         elif free + extension.left_nusd < waiter.demand.least_nusd:
+            if extension.elsewhere_nusd and now_s < waiter.patient_until_s:
+                purse.waiting.append(waiter)
+                continue
             refusal = InsufficientBalance(
                 needed_nusd=waiter.demand.least_nusd,
                 available_nusd=free + extension.left_nusd,

@@ -58,8 +58,8 @@ leases = Table(
     },
 )
 """What a worker may still spend of a wallet. With a `key_id`, the amount also counts against that key's limit.
-`extensions` counts how often money was added; the ledger's groups are numbered by it. The ledger's draws tell from
-which credit the money came."""
+`extensions` counts how often money was added, or a part given back; the ledger's groups are numbered by it. The
+ledger's draws tell from which credit the money came."""
 
 estimates = Table(
     "estimates",

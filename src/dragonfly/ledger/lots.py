@@ -65,6 +65,26 @@ def draw(
 
 def give_back(connection: Connection, holder_id: str, amount_nusd: int) -> list[Part]:
     """Puts what is left of a holder's draws back into their lots, and forgets the draws."""
+    parts, _ = _put_back(connection, holder_id, amount_nusd)
+    connection.execute(delete(draws).where(draws.c.holder_id == holder_id))
+    return parts
+
+
+def give_back_part(connection: Connection, holder_id: str, amount_nusd: int) -> list[Part]:
+    """Puts some of a holder's draws back into their lots; what is spent later comes from the rest."""
+    parts, drawn = _put_back(connection, holder_id, amount_nusd)
+    for part in parts:
+        of_part = draws.c.holder_id == holder_id, draws.c.lot_id == part.lot_id
+        if part.amount_nusd == drawn[part.lot_id]:
+            connection.execute(delete(draws).where(*of_part))
+        else:
+            left = draws.c.amount_nusd - part.amount_nusd
+            connection.execute(update(draws).where(*of_part).values(amount_nusd=left))
+    return parts
+
+
+def _put_back(connection: Connection, holder_id: str, amount_nusd: int) -> tuple[list[Part], dict[str, int]]:
+    """What went back into which lots, and what had been drawn from each lot."""
     held = select(draws.c.lot_id, draws.c.amount_nusd.label("drawn_nusd")).where(draws.c.holder_id == holder_id)
     inner = held.subquery()
     joined = lots.join(inner, inner.c.lot_id == lots.c.id)
@@ -77,8 +97,7 @@ def give_back(connection: Connection, holder_id: str, amount_nusd: int) -> list[
         returned = update(lots).where(lots.c.id == bindparam("lot"))
         returned = returned.values(remaining_nusd=lots.c.remaining_nusd + bindparam("part"))
         connection.execute(returned, [{"lot": part.lot_id, "part": part.amount_nusd} for part in parts])
-    connection.execute(delete(draws).where(draws.c.holder_id == holder_id))
-    return parts
+    return parts, {lot.id: lot.remaining_nusd for lot in drawn}
 
 
 def refundable_nusd(connection: Connection, account_id: AccountId, reference: str = "") -> int:
