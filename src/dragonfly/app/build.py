@@ -141,7 +141,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
     forgetful = (forgetting_job(engine, threads, clock), retention_job(engine, threads, clock, log))
-    posted = mail_jobs(postman, engine, threads, clock)
+    posted = mail_jobs(settings, desk, postman)
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 
     people = people_parts(settings, engine, threads, clock, ids)

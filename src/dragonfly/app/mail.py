@@ -5,7 +5,6 @@ from typing import TextIO
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter
-from sqlalchemy import Engine
 
 from dragonfly.api.admin_tickets import admin_ticket_routes
 from dragonfly.api.desk import Desk
@@ -13,9 +12,7 @@ from dragonfly.api.identity import Identity
 from dragonfly.api.mail import resend_routes, unsubscribe_routes
 from dragonfly.api.preferences import preferences_routes
 from dragonfly.api.support import stranger_routes, ticket_routes
-from dragonfly.core.clock import Clock
 from dragonfly.core.secrets import Secret
-from dragonfly.infra.database import DatabaseThreads
 from dragonfly.keys.rules import Peppers
 from dragonfly.mail.notices import secret_key
 from dragonfly.mail.pages import OptOutPage
@@ -24,12 +21,15 @@ from dragonfly.mail.rules import is_mail_address
 from dragonfly.mail.seals import Seals
 from dragonfly.mail.sending import Postman, PostOffice
 from dragonfly.mail.transports.opening import open_transport
+from dragonfly.notices.jobs import watching_balances, welcoming
 from dragonfly.settings import MailSettings, Settings, SettingsInvalid
 from dragonfly.support.jobs import closing_silent_tickets
 from dragonfly.worker import Job
 
 SEND_EVERY_S = 1.0
 TICKETS_EVERY_S = 3_600.0
+WELCOME_EVERY_S = 300.0
+BALANCES_EVERY_S = 60.0
 SEALS_VERSION = 1
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -56,11 +56,15 @@ def open_post_office(settings: Settings, peppers: Peppers, console: TextIO) -> P
     return PostOffice(Press(site_of(settings)), seals_of(peppers), transport)
 
 
-def mail_jobs(postman: Postman, engine: Engine, threads: DatabaseThreads, clock: Clock) -> tuple[Job, ...]:
-    """What a serving process does for mail and support."""
+def mail_jobs(settings: Settings, desk: Desk, postman: Postman) -> tuple[Job, ...]:
+    """What a serving process does for mail, support and notices."""
+    engine, threads, clock, ids = desk.engine, desk.threads, desk.clock, desk.ids
+    watching = watching_balances(engine, threads, clock, ids, default_nusd=settings.mail.low_balance_nusd)
     return (
         Job("mail", SEND_EVERY_S, postman.run),
         Job("tickets", TICKETS_EVERY_S, closing_silent_tickets(engine, threads, clock)),
+        Job("welcome", WELCOME_EVERY_S, welcoming(engine, threads, clock, ids)),
+        Job("balances", BALANCES_EVERY_S, watching),
     )
 
 
