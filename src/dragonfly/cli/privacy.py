@@ -8,12 +8,18 @@ import typer
 
 from dragonfly.app.setup import peppers_of
 from dragonfly.cli.failures import REFUSED
-from dragonfly.cli.opening import ConfigFile
+from dragonfly.cli.opening import ConfigFile, opened
 from dragonfly.cli.output import AsJson, show_line, warn
+from dragonfly.core.clock import SystemClock
+from dragonfly.core.ids import AccountId
+from dragonfly.infra.database import read, write
 from dragonfly.privacy.audit.outside import OutsidePlan, audit_from_outside
 from dragonfly.privacy.audit.report import REPORT_FILE, Report, as_json, as_text, signed_report, signing_key
 from dragonfly.privacy.audit.run import Plan, audit
 from dragonfly.privacy.datamap import data_map
+from dragonfly.privacy.erasure import erase_account, signed_certificate
+from dragonfly.privacy.export import export_account
+from dragonfly.privacy.retention import erase_traces
 from dragonfly.settings import Settings, SettingsInvalid, load_settings
 
 privacy_commands = typer.Typer(no_args_is_help=True, help="What is kept, and the proof that nothing else is.")
@@ -85,6 +91,61 @@ def privacy_verify(
         show_line("This report was not signed by this installation, or it was changed.")
         raise typer.Exit(REFUSED)
     show_line(f"Signed by this installation. {'Nothing was kept.' if found['clean'] else 'The audit was NOT CLEAN.'}")
+
+
+@privacy_commands.command("export")
+def privacy_export(
+    account: Annotated[str, typer.Argument(help="An account's id")],
+    file: Annotated[Path, typer.Argument(help="The ZIP to write; must not exist", dir_okay=False)],
+    config: ConfigFile = None,
+) -> None:
+    """Write everything that is kept about an account into a ZIP of JSON and CSV.
+
+    Made from the inventory, without hashes and digests; no cell is a formula. Give it to nobody but the account's
+    owner, who proved to be signed in.
+
+    \b
+    Example:
+      dragonfly privacy export acc-019a… alice.zip
+    """
+    with opened(config) as (_, engine), read(engine) as connection:
+        exported = export_account(connection, AccountId(account), now_ns=SystemClock().now_ns())
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as failure:
+        raise typer.BadParameter(f"cannot be written ({failure.strerror})", param_hint="FILE") from None
+    with os.fdopen(descriptor, "wb") as target:
+        target.write(exported.data)
+    show_line(f"{sum(exported.rows.values())} rows of {len(exported.rows)} tables are in {file}.")
+
+
+@privacy_commands.command("erase")
+def privacy_erase(
+    account: Annotated[str, typer.Argument(help="An account's id")],
+    yes: Annotated[bool, typer.Option("--yes", help="Really do it")] = False,
+    give_up_balance: Annotated[bool, typer.Option(help="The owner gives up what is left")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Erase an account for good and print a signed certificate of what is gone, what stays, why and until when.
+
+    Keys and sessions are refused within a second. Refused while a dispute is open, requests are running, or a balance
+    is neither paid back nor given up. Nothing can bring the account back.
+
+    \b
+    Example:
+      dragonfly privacy erase acc-019a… --yes > certificate.json
+    """
+    if not yes:
+        raise typer.BadParameter("add --yes when the owner's request has been reviewed", param_hint="--yes")
+    now_ns = SystemClock().now_ns()
+    with opened(config) as (settings, engine):
+        with write(engine) as connection:
+            certificate = erase_account(
+                connection, AccountId(account), now_ns=now_ns, gives_up_balance=give_up_balance
+            )
+        erase_traces(engine, tuple(certificate.deleted))
+        key = signing_key(peppers_of(settings))
+    show_line(signed_certificate(certificate, key))
 
 
 def _kept(report: Report, settings: Settings, *, is_own: bool) -> str:
