@@ -1,26 +1,49 @@
 """The account API on a real database, asked by people whose names stand in a header."""
 
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from fastapi import APIRouter
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, update
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from dragonfly.accounts.people import add_person
+from dragonfly.accounts.tables import accounts
 from dragonfly.api.desk import Desk
 from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
 from dragonfly.api.principal import Principal, Role, SessionInvalid
 from dragonfly.api.surface import build_surface
 from dragonfly.app.routes import account_api
+from dragonfly.catalog.build import build_catalog
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import DatabaseThreads, write
+from dragonfly.settings import CatalogSettings
 from dragonfly.usage.queries import day_of
 from dragonfly.usage.tables import usage, usage_days
 from tests.factories import MovableClock, make_account, make_peppers
+
+CATALOG = build_catalog(
+    CatalogSettings(builtin=False),
+    tomllib.loads("""
+        [providers.acme]
+        base_url = "http://127.0.0.1:9/v1"
+        api_key = ""
+        [[models]]
+        id = "acme/chat"
+        context_tokens = 1_000
+        channels = [{ provider = "acme", model = "m", prices = [{ prompt = "1", completion = "2" }] }]
+        [[models]]
+        id = "acme/old"
+        context_tokens = 1_000
+        channels = [{ provider = "acme", model = "o", prices = [] }]
+    """),
+    {},
+)
 
 
 class Office:
@@ -34,10 +57,18 @@ class Office:
         self.alice = make_account(engine, name="Alice")
         self.bob = make_account(engine, name="Bob")
         self.charlie = make_account(engine, name="Charlie")
+        for name, account_id in (("alice", self.alice), ("bob", self.bob), ("charlie", self.charlie)):
+            with write(engine) as connection:
+                owned = update(accounts).where(accounts.c.id == account_id)
+                connection.execute(owned.values(email=f"{name}@example.com"))
+                role = "operator" if name == "charlie" else "customer"
+                add_person(connection, account_id, f"{name}@example.com", role=role, language="en")
+        self.moderated: list[Request] = []
+        """Requests whose network was asked to be moderate."""
         self.asked = 0
         """How often a session was looked up."""
         self.desk = Desk(engine, self.threads, self.clock, IdSource())
-        self.api = account_api(self.desk, make_peppers(), self._sessions)
+        self.api = account_api(self.desk, make_peppers(), CATALOG, self._sessions, self.moderated.append)
         self.app: ASGIApp = build_surface(
             readiness=Readiness({}, self.clock),
             clock=self.clock,

@@ -4,6 +4,9 @@ It names what is ours and leaves the rest open: requests and answers carry whate
 know besides.
 """
 
+import re
+from typing import Any
+
 from fastapi import FastAPI
 
 Described = dict[str, object]
@@ -163,15 +166,47 @@ PATHS: dict[str, Described] = {
 SECURITY: Described = {"key": {"type": "http", "scheme": "bearer", "description": "An API key, sk-df-…"}}
 
 
+REPEAT_HEADER = "Idempotency-Key"
+_REPEAT: Described = {
+    "name": REPEAT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "1 to 255 visible characters, such as a UUID. The same request with the same key is done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
+"""Schemas of errors that are never sent: ours have one shape."""
+
+
 class DescribedApi(FastAPI):
-    """An application whose description holds /v1 besides its own routes."""
+    """An application whose description holds /v1 besides its own routes, and the errors as they really are."""
 
     def openapi(self) -> dict[str, object]:
         if self.openapi_schema is None:
             described = super().openapi()
+            for path, operations in described["paths"].items():
+                for method, operation in operations.items():
+                    _complete(operation, may_repeat=method == "post" and path.startswith("/api/"))
             described["paths"] = {**PATHS, **described["paths"]}
             components = described.setdefault("components", {})
             components["schemas"] = {**SCHEMAS, **components.get("schemas", {})}
+            for name in _FRAMEWORKS_OWN:
+                components["schemas"].pop(name, None)
             components["securitySchemes"] = {**SECURITY, **components.get("securitySchemes", {})}
         assert self.openapi_schema is not None, "the framework keeps what it made"
         return self.openapi_schema
+
+
+def _complete(operation: dict[str, Any], *, may_repeat: bool) -> None:
+    """Says of one operation what the framework cannot know: its errors, that it may be repeated, what it is for."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    responses["default"] = _REFUSED
+    if may_repeat:
+        parameters = operation.setdefault("parameters", [])
+        parameters[:] = [one for one in parameters if one["name"].lower() != REPEAT_HEADER.lower()]
+        parameters.append(_REPEAT)
+    summary, description = operation.get("summary", ""), operation.get("description", "")
+    if summary == summary.title() and description:  # the framework made it of the function's name
+        operation["summary"] = re.split(r"[.;:](?:\s|$)", description, maxsplit=1)[0]

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+from starlette.requests import Request
 
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import DatabaseThreads, read, write
 
 T = TypeVar("T")
+Moderate = Callable[[Request], object]
+"""Called by routes that need no session: raises when the caller's network asks too much."""
 
 
 @dataclass(frozen=True, slots=True)

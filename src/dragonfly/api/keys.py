@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Connection
 
+from dragonfly.accounts.people import person_of
 from dragonfly.accounts.queries import account_by_id
 from dragonfly.admission.errors import AccountFrozen, AccountUnverified
 from dragonfly.api.desk import Desk
@@ -147,7 +148,7 @@ def tell_owner(
     connection: Connection, ids: IdSource, account_id: AccountId, issued: IssuedKey, *, name: str, now_ns: int
 ) -> None:
     """A mail about the new key, so that nobody makes one unnoticed."""
-    account = account_by_id(connection, account_id)
+    account, person = account_by_id(connection, account_id), person_of(connection, account_id)
     if account is None or account.email is None:
         return
     queue_mail(
@@ -156,7 +157,7 @@ def tell_owner(
         kind=MailKind.KEY_CREATED,
         account_id=account_id,
         address=account.email,
-        language="en",
+        language="en" if person is None else person.language,
         values={"time": moment_text(now_ns), "name": name, "hint": issued.hint},
         idempotency_key=f"key-created/{issued.key_id}",
         now_ns=now_ns,

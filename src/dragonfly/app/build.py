@@ -164,7 +164,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
 
     return Served(
-        app=account_surface(desk, peppers, people, readiness, failure_sink(log), routers),
+        app=account_surface(desk, peppers, catalog, people, readiness, failure_sink(log), routers),
         protocol=lane(gateway),
         starts=(Step("gate", gate.start), Step("jobs", jobs.start), Step("gateway", start_gateway)),
         stops=(

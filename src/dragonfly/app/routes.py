@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from starlette.types import ASGIApp
 
-from dragonfly.api.desk import Desk, RepeatStore
+from dragonfly.api.admin_people import admin_key_routes, admin_people_routes
+from dragonfly.api.admin_service import admin_service_routes, announcement_routes
+from dragonfly.api.apps import app_routes
+from dragonfly.api.desk import Desk, Moderate, RepeatStore
 from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
 from dragonfly.api.keys import key_routes
@@ -15,6 +18,7 @@ from dragonfly.api.routing_profiles import routing_profile_routes
 from dragonfly.api.surface import FailureSink, build_surface
 from dragonfly.api.usage import usage_routes
 from dragonfly.app.people import PeoplesParts
+from dragonfly.catalog.catalog import Catalog
 from dragonfly.keys.rules import Peppers
 from dragonfly.mail.sending import UNSUBSCRIBE_PATH
 
@@ -28,8 +32,10 @@ class AccountApi:
     repeats: RepeatStore
 
 
-def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> AccountApi:
-    """Keys, management keys, routing profiles and usage, for those whom `sessions` or a management key proves."""
+def account_api(
+    desk: Desk, peppers: Peppers, catalog: Catalog, sessions: Authenticate, moderate: Moderate
+) -> AccountApi:
+    """Keys, routing, usage, apps and the operators' routes, for those whom `sessions` or a management key proves."""
 
     def seal(text: bytes) -> bytes:
         digest = peppers.digest(peppers.current, text)
@@ -42,6 +48,11 @@ def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> Account
             management_key_routes(desk, peppers),
             routing_profile_routes(desk),
             usage_routes(desk),
+            app_routes(desk, peppers, moderate),
+            announcement_routes(desk, moderate),
+            admin_people_routes(desk),
+            admin_key_routes(desk),
+            admin_service_routes(desk, catalog),
         ),
         authenticate=with_management_keys(sessions, desk, peppers),
         repeats=RepeatStore(desk, seal),
@@ -51,6 +62,7 @@ def account_api(desk: Desk, peppers: Peppers, sessions: Authenticate) -> Account
 def account_surface(
     desk: Desk,
     peppers: Peppers,
+    catalog: Catalog,
     people: PeoplesParts,
     readiness: Readiness,
     failed: FailureSink,
@@ -58,7 +70,7 @@ def account_surface(
 ) -> ASGIApp:
     """Everything that is not the data plane, as a serving process offers it; `routers` are those of features that
     are put together elsewhere."""
-    account = account_api(desk, peppers, people.authenticate)
+    account = account_api(desk, peppers, catalog, people.authenticate, people.identity.anonymous)
     return build_surface(
         readiness=readiness,
         clock=desk.clock,

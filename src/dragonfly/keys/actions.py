@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, KeyId
-from dragonfly.core.secrets import Secret, key_hint, key_id_of, new_key
+from dragonfly.core.secrets import KEY_ID_LENGTH, Secret, key_hint, key_id_of, new_key
 from dragonfly.infra.changes import record_change
 from dragonfly.keys.rules import KeyLimits, Peppers, is_key_group, is_name
 from dragonfly.keys.tables import key_spend, keys
@@ -195,6 +195,8 @@ def rotate_key(
     """
     if not 0 <= grace_s <= GRACE_S_MAX:
         raise GraceInvalid
+    if len(key_id) != KEY_ID_LENGTH:
+        raise KeyNotFound  # it came from outside, and no key is made for it
     secret = new_key(key_id=key_id)
     text = secret.reveal()
     row: dict[str, object] = {

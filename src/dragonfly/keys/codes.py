@@ -134,13 +134,13 @@ def create_code(connection: Connection, account_id: AccountId, wanted: AppReques
     return Secret(code)
 
 
-def use_code(connection: Connection, code: str, verifier: str, *, now_ns: int) -> CodeBought | None:
-    """What the code buys; None when it buys nothing. A code that exists is used up either way, so commit.
+def are_well_formed(code: str, verifier: str) -> bool:
+    """Whether these can be a code and a verifier; ask before a transaction is opened for them."""
+    return _CODE.fullmatch(code) is not None and _VERIFIER.fullmatch(verifier) is not None
 
-    Malformed codes and verifiers cost no query.
-    """
-    if not _CODE.fullmatch(code) or not _VERIFIER.fullmatch(verifier):
-        return None
+
+def use_code(connection: Connection, code: str, verifier: str, *, now_ns: int) -> CodeBought | None:
+    """What the code buys; None when it buys nothing. A code that exists is used up either way, so commit."""
     used = delete(key_codes).where(key_codes.c.digest == hashlib.sha256(code.encode()).digest()).returning(key_codes)
     row = connection.execute(used).one_or_none()
     if row is None or row.expires_at_ns <= now_ns:

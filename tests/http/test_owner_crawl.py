@@ -1,0 +1,137 @@
+"""Two accounts: Bob asks for everything that is Alice's, by its id, on every route, and finds what is not there."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragonfly.accounts.sessions import Browser, begin_session
+from dragonfly.core.clock import SystemClock
+from dragonfly.core.ids import IdSource
+from dragonfly.infra.database import write
+from tests.factories import make_database
+from tests.http.test_route_table import FOR_OPERATORS, FOR_PEOPLE
+from tests.http.whole import Route, WholeOffice
+
+PROFILE = {"name": "work", "rules": {"only": ["acme"]}}
+BODIES: dict[str, Any] = {
+    "PATCH /api/keys/{key_id}": {"name": "mine now"},
+    "POST /api/keys/{key_id}/rotate": {"grace_s": 0},
+    "PUT /api/routing/profiles/{profile_id}": PROFILE,
+    "POST /api/support/tickets/{ticket_id}/messages": {"text": "It is mine."},
+}
+UNKNOWN = {
+    "ticket_id": "tkt-" + "0" * 32,
+    "key_id": "0000000000",
+    "profile_id": "rtp-" + "0" * 32,
+    "session_id": "ses-" + "0" * 32,
+}
+NOT_AN_ID = {"provider"}
+"""Parameters that name something of the installation, not of an account."""
+
+Maker = Callable[[WholeOffice], Awaitable[str]]
+
+
+async def a_key(office: WholeOffice) -> str:
+    return str((await office.ask("alice", "POST", "/api/keys", {"name": "alice's"})).json()["id"])
+
+
+async def a_management_key(office: WholeOffice) -> str:
+    wanted = {"name": "alice's", "scopes": ["keys:read"]}
+    return str((await office.ask("alice", "POST", "/api/management-keys", wanted)).json()["id"])
+
+
+async def a_profile(office: WholeOffice) -> str:
+    return str((await office.ask("alice", "POST", "/api/routing/profiles", PROFILE)).json()["id"])
+
+
+async def a_ticket(office: WholeOffice) -> str:
+    wanted = {"kind": "question", "text": "Where is it?"}
+    return str((await office.ask("alice", "POST", "/api/support/tickets", wanted)).json()["id"])
+
+
+async def a_session(office: WholeOffice) -> str:
+    """As if Alice had signed in on another browser."""
+    browser, now_ns = Browser("fingerprint", "Firefox", "192.0.2.7"), SystemClock().now_ns()
+    with write(office.engine) as connection:
+        tokens = begin_session(
+            connection, office.seal, IdSource(), office.alice, browser, has_second_factor=False, now_ns=now_ns
+        )
+    return tokens.session_id
+
+
+MAKERS: dict[str, Maker] = {
+    "/api/keys/": a_key,
+    "/api/management-keys/": a_management_key,
+    "/api/routing/profiles/": a_profile,
+    "/api/me/sessions/": a_session,
+    "/api/support/tickets/": a_ticket,
+}
+"""How Alice gets one of what a path names."""
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[WholeOffice]:
+    made = WholeOffice(make_database(tmp_path), tmp_path)
+    yield made
+    made.threads.close()
+    await made.served.stops[-1].run()
+
+
+def with_ids() -> list[Route]:
+    """The customers' routes whose path names something of an account."""
+    return sorted(
+        route for route in FOR_PEOPLE - FOR_OPERATORS if set(re.findall(r"{(\w+)}", route.path)) - NOT_AN_ID
+    )
+
+
+def maker_of(route: Route) -> Maker:
+    found = [maker for prefix, maker in MAKERS.items() if route.path.startswith(prefix)]
+    assert len(found) == 1, f"{route}: say how Alice gets one of these"
+    return found[0]
+
+
+@pytest.mark.parametrize("route", with_ids(), ids=str)
+async def test_somebody_elses_thing_is_as_unknown_as_one_that_never_was(office: WholeOffice, route: Route) -> None:
+    made = await maker_of(route)(office)
+    (name,) = re.findall(r"{(\w+)}", route.path)
+    before = await everything(office, "alice")
+    body = BODIES.get(str(route), {} if route.method in ("POST", "PUT", "PATCH") else None)
+    theirs = await office.ask("bob", route.method, route.path.replace(f"{{{name}}}", made), body)
+    nobodys = await office.ask("bob", route.method, route.path.replace(f"{{{name}}}", UNKNOWN[name]), body)
+    assert theirs.status_code == nobodys.status_code == 404
+    assert without_id(theirs.json()) == without_id(nobodys.json())
+    assert await everything(office, "alice") == before, "and nothing of hers has changed"
+    own = await office.ask("alice", route.method, route.path.replace(f"{{{name}}}", made), body)
+    assert own.status_code in (200, 201), "while she herself can"
+
+
+async def test_no_list_shows_anything_of_somebody_else(office: WholeOffice) -> None:
+    key = await a_key(office)
+    ids = {key, await a_management_key(office), await a_profile(office), await a_ticket(office), office.alice}
+    office.use(office.alice, key)
+    hers = json.dumps(await everything(office, "alice"))
+    assert all(one in hers for one in ids - {office.alice})
+    his = json.dumps(await everything(office, "bob"))
+    assert not any(one in his for one in ids)
+    assert not re.search(r"gen-[0-9a-f]{32}", his)
+
+
+async def everything(office: WholeOffice, who: str) -> dict[str, Any]:
+    """The answer of every GET without an id, except what moves by itself."""
+    found = {}
+    for route in sorted(FOR_PEOPLE - FOR_OPERATORS):
+        if route.method == "GET" and "{" not in route.path:
+            got = await office.ask(who, "GET", route.path)
+            found[route.path] = without_id(got.json() if "json" in got.headers["content-type"] else got.text)
+    return found
+
+
+def without_id(answer: Any) -> Any:
+    """An answer without the id of its request."""
+    if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+        return {**answer, "error": {**answer["error"], "request_id": ""}}
+    return answer
