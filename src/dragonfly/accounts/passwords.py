@@ -6,12 +6,14 @@ plane do not wait for them. A password that nobody has is checked with the same 
 
 import asyncio
 import base64
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from dragonfly.core.credentials import Seal
 from dragonfly.core.errors import DragonflyError
@@ -21,6 +23,7 @@ T = TypeVar("T")
 TIME_COST = 3
 LANES = 4
 """With 64 MiB this is the second choice of RFC 9106."""
+SALT_BYTES, DIGEST_BYTES = 16, 32
 THREADS = 2
 WAITING_MAX = 16
 BUSY_RETRY_S = 3.0
@@ -44,11 +47,13 @@ class Passwords:
         self, seal: Seal, *, memory_kib: int, threads: int = THREADS, waiting_max: int = WAITING_MAX
     ) -> None:
         self._seal = seal
-        self._hasher = PasswordHasher(time_cost=TIME_COST, memory_cost=memory_kib, parallelism=LANES)
+        self._hasher = PasswordHasher(
+            TIME_COST, memory_kib, parallelism=LANES, hash_len=DIGEST_BYTES, salt_len=SALT_BYTES
+        )
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._waiting = 0
         self._waiting_max = waiting_max
-        self._nobodys = f"{seal.current}${self._hasher.hash(b'nobody has this password')}"
+        self._nobodys = f"{seal.current}${_nobodys(memory_kib)}"
 
     async def hash(self, password: str) -> str:
         """What to store; SignInBusy."""
@@ -92,3 +97,11 @@ class Passwords:
         self._waiting -= 1
         if not future.cancelled():
             future.exception()  # taken note of; when nobody waits any longer, nobody needs it
+
+
+def _nobodys(memory_kib: int) -> str:
+    """A hash that no password has. It was not computed, but to find that out takes the same work as for any other."""
+    salt, digest = (
+        base64.b64encode(os.urandom(length)).rstrip(b"=").decode() for length in (SALT_BYTES, DIGEST_BYTES)
+    )
+    return f"$argon2id$v={ARGON2_VERSION}$m={memory_kib},t={TIME_COST},p={LANES}${salt}${digest}"
