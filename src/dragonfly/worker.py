@@ -8,22 +8,30 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.gate import Gate
 from dragonfly.admission.leases import SMALL_LEASE_IDLE_S
+from dragonfly.admission.proofs import claim_proof, compared_since_ns, note_proof
+from dragonfly.admission.verify import Report, verify
 from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.infra.repeats import forget_old_repeats
 from dragonfly.keys.codes import forget_old_codes
-from dragonfly.privacy.retention import delete_a_batch, erase_traces, expiring_tables, note_run
+from dragonfly.ledger.actions import EXPIRIES_PAGE_MAX, expire_credit
+from dragonfly.privacy.retention import delete_a_batch, erase_traces, expiring_tables, note_run, usage_before_ns
 from dragonfly.settings import AdmissionSettings
+from dragonfly.usage.queries import day_of
 
 WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
 ROWS_FORGOTTEN = Event("rows_forgotten", Level.INFO, {"count": int})
+CREDIT_EXPIRED = Event("credit_expired", Level.INFO, {"count": int})
+LEDGER_BROKEN = Event("ledger_broken", Level.ERROR, {"count": int, "checks": tuple})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
 
 TURNS_MISSED_MAX = 3
 PAUSES_EVERY_S = 0.5
 ESTIMATES_EVERY_S = 60.0
+EXPIRE_EVERY_S = 60.0
+PROOF_EVERY_S = 600.0
 RETENTION_EVERY_S = 600.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
@@ -125,6 +133,44 @@ def forgetting_job(engine: Engine, threads: DatabaseThreads, clock: Clock) -> Jo
             await asyncio.sleep(RETENTION_PAUSE_S)
 
     return Job("forgetting", RETENTION_EVERY_S, forget)
+
+
+def book_jobs(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> tuple[Job, ...]:
+    """Credit that was given for a time goes back when the time is over; every night the books are proven."""
+
+    def expire_some() -> int:
+        with write(engine) as connection:
+            return expire_credit(connection, now_ns=clock.now_ns())
+
+    async def expire() -> None:
+        expired = count = await threads.run(expire_some)
+        while count == EXPIRIES_PAGE_MAX:
+            expired += (count := await threads.run(expire_some))
+        if expired:
+            log.write(CREDIT_EXPIRED, count=expired)
+
+    async def prove() -> None:
+        # In a thread of its own: reading whole tables may take minutes, and others need the few threads.
+        report = await asyncio.to_thread(prove_books, engine, clock)
+        if report is not None and not report.is_clean:
+            checks = tuple(dict.fromkeys(finding.check for finding in report.findings))
+            log.write(LEDGER_BROKEN, count=len(report.findings), checks=checks)
+
+    return Job("expire", EXPIRE_EVERY_S, expire), Job("proof", PROOF_EVERY_S, prove)
+
+
+def prove_books(engine: Engine, clock: Clock) -> Report | None:
+    """Tonight's proof, kept for the operator; None when it is not due, or somebody else makes it."""
+    now_ns = clock.now_ns()
+    with write(engine) as connection:
+        if not claim_proof(connection, now_ns=now_ns):
+            return None
+    with read(engine) as connection:
+        since_ns = compared_since_ns(now_ns, usage_before_ns(connection))
+        report = verify(connection, usage_since_ns=since_ns)
+    with write(engine) as connection:
+        note_proof(connection, report, day=day_of(now_ns), now_ns=clock.now_ns())
+    return report
 
 
 async def run_jobs(jobs: tuple[Job, ...], log: EventLog) -> None:

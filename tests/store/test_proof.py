@@ -17,7 +17,7 @@ from dragonfly.ledger.disputes import open_dispute
 from dragonfly.ledger.refunds import hold_refund
 from dragonfly.ledger.tables import books, disputes, draws, entries, entry_groups, lots, refunds, wallets
 from dragonfly.usage.queries import NS_PER_DAY
-from dragonfly.usage.tables import usage, usage_days
+from dragonfly.usage.tables import usage, usage_days, usage_months
 from tests.factories import START_NS, Customer, MovableClock, make_account, make_customer
 from tests.store.desk import running_desk
 
@@ -116,6 +116,12 @@ PLANTS: dict[str, list[Executable]] = {
     "free_outcomes_cost_nothing": [update(usage).values(outcome="empty")],
     "key_totals_equal_days": [update(key_spend).values(spent_nusd=1)],
     "account_totals_equal_days": [update(usage_days).values(cost_nusd=1)],
+    "closed_months_equal_days": [
+        insert(usage_months).from_select(
+            ["account_id", "month", "requests", "cost_nusd"],
+            select(wallets.c.account_id, literal(202601), literal(1), literal(1)),
+        )
+    ],
     "days_equal_usage": [update(usage_days).values(requests=usage_days.c.requests + 1)],
 }
 

@@ -123,7 +123,9 @@ def return_lease(connection: Connection, lease_id: LeaseId, *, now_ns: int) -> N
     if parts:
         returned = [(book_id, -nusd) for book_id, nusd in drawn_amounts(account_id, parts)]
         amounts = [(leased_book(account_id), -row.amount_nusd), *returned]
-        post(connection, make_posting(f"return/{lease_id}", "return", account_id, amounts), now_ns=now_ns)
+        posting = make_posting(f"return/{lease_id}", "return", account_id, amounts)
+        is_new = post(connection, posting, now_ns=now_ns)
+        assert is_new, "a lease ends once"
     connection.execute(delete(leases).where(leases.c.id == lease_id))
 
 
@@ -189,7 +191,8 @@ def _take(connection: Connection, claim: Claim, amount: int) -> None:
     parts = draw(connection, claim.account_id, claim.lease_id, amount)
     amounts = [*drawn_amounts(claim.account_id, parts), (leased_book(claim.account_id), amount)]
     posting = make_posting(f"lease/{claim.lease_id}/{number}", "lease", claim.account_id, amounts)
-    post(connection, posting, now_ns=claim.now_ns)
+    is_new = post(connection, posting, now_ns=claim.now_ns)
+    assert is_new, "a lease's extensions are numbered"
 
 
 def _add_to_lease(connection: Connection, claim: Claim, amount: int) -> int:

@@ -91,3 +91,29 @@ estimates = Table(
     },
 )
 """Four sums per channel, in thousandths, in which each new answer replaces a part of the old ones."""
+
+ledger_proofs = Table(
+    "ledger_proofs",
+    SCHEMA,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("started_at_ns", BIG, nullable=False),
+    Column("ended_at_ns", BIG),
+    Column("findings", Integer, nullable=False),
+    Column("broken", Text, nullable=False),
+    CheckConstraint("findings >= 0", name="findings"),
+    sqlite_strict=True,
+    info={
+        "purpose": "What the nightly proof of the books found",
+        "category": "operation",
+        "lifetime": "400 days",
+        "since": "started_at_ns",
+        "columns": {
+            "day": "Which night",
+            "started_at_ns": "When somebody began",
+            "ended_at_ns": "When it was done",
+            "findings": "How many things did not hold",
+            "broken": "The names of the checks that found them",
+        },
+    },
+)
+"""One for each UTC day. Whoever inserts the row makes the proof; when nothing came of it for hours, another may."""

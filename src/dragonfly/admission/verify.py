@@ -17,7 +17,7 @@ from dragonfly.ledger.rules import WALLET_KINDS, BookKind
 from dragonfly.ledger.tables import books, draws, entries, entry_groups, wallets
 from dragonfly.usage.actions import CLOSED_DAY
 from dragonfly.usage.queries import NS_PER_DAY
-from dragonfly.usage.tables import usage, usage_days
+from dragonfly.usage.tables import usage, usage_days, usage_months
 
 FINDINGS_MAX = 100
 """Per check; a broken installation does not need every row told."""
@@ -71,6 +71,7 @@ def verify(connection: Connection, *, usage_since_ns: int = 0) -> Report:
         "free_outcomes_cost_nothing": _free_outcomes_cost_nothing(),
         "key_totals_equal_days": _key_totals_equal_days(),
         "account_totals_equal_days": _account_totals_equal_days(),
+        "closed_months_equal_days": _closed_months_equal_days(),
         "days_equal_usage": _days_equal_usage(usage_since_ns),
     }
     findings = [
@@ -191,6 +192,18 @@ def _account_totals_equal_days() -> Check:
     joined = wallets.outerjoin(used, used.c.account_id == wallets.c.account_id)
     wanted = select(wallets.c.account_id, total, wallets.c.charged_nusd).select_from(joined)
     return wanted.where(total != wallets.c.charged_nusd)
+
+
+def _closed_months_equal_days() -> Check:
+    """Days that retention closed stand in the totals of their months."""
+    sums = select(usage_days.c.account_id, func.sum(usage_days.c.cost_nusd).label("total"))
+    closed = sums.where(usage_days.c.day == CLOSED_DAY).group_by(usage_days.c.account_id).subquery()
+    added = select(usage_months.c.account_id, func.sum(usage_months.c.cost_nusd).label("total"))
+    months = added.group_by(usage_months.c.account_id).subquery()
+    expected, found = func.coalesce(closed.c.total, 0), func.coalesce(months.c.total, 0)
+    joined = wallets.outerjoin(closed, closed.c.account_id == wallets.c.account_id)
+    joined = joined.outerjoin(months, months.c.account_id == wallets.c.account_id)
+    return select(wallets.c.account_id, expected, found).select_from(joined).where(expected != found)
 
 
 def _days_equal_usage(since_ns: int) -> Check:

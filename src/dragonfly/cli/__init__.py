@@ -14,6 +14,7 @@ from dragonfly.cli.operators import operator_commands
 from dragonfly.cli.privacy import privacy_commands
 from dragonfly.cli.retention import backup, restore, retention_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
+from dragonfly.cli.statements import statement
 
 commands = typer.Typer(
     name="dragonfly",
@@ -25,7 +26,7 @@ commands = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused or found something, 2 wrong arguments, 3 wrong settings, "
     "4 database away or to be migrated, 70 a fault in Dragonfly.",
 )
-for command in (demo, serve, migrate, version, models, usage, backup, restore):
+for command in (demo, serve, migrate, version, models, usage, statement, backup, restore):
     commands.command()(command)
 for name, group in {
     "account": account_commands,

@@ -1,7 +1,10 @@
 """`dragonfly ledger`: the proof that the books are right."""
 
+from datetime import timedelta
+
 import typer
 
+from dragonfly.admission.proofs import Proof, compared_since_ns, latest_proofs
 from dragonfly.admission.verify import Finding, Report, verify
 from dragonfly.cli.failures import REFUSED
 from dragonfly.cli.opening import ConfigFile, opened
@@ -10,10 +13,7 @@ from dragonfly.core.clock import SystemClock
 from dragonfly.core.money import usd_text
 from dragonfly.infra.database import read
 from dragonfly.privacy.retention import usage_before_ns
-from dragonfly.usage.queries import NS_PER_DAY
-
-COMPARED_DAYS = 89
-"""Usage rows live 90 days; groups of the last day of their life may have lost some already."""
+from dragonfly.usage.queries import EPOCH
 
 ledger_commands = typer.Typer(no_args_is_help=True, help="The ledger: prove that it is right.")
 
@@ -29,9 +29,9 @@ def ledger_verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
     Example:
       dragonfly ledger verify --json
     """
-    since_ns = SystemClock().now_ns() - COMPARED_DAYS * NS_PER_DAY
+    now_ns = SystemClock().now_ns()
     with opened(config) as (_, engine), read(engine) as connection:
-        since_ns = max(since_ns, usage_before_ns(connection) + NS_PER_DAY)
+        since_ns = compared_since_ns(now_ns, usage_before_ns(connection))
         report = verify(connection, usage_since_ns=since_ns)
     if as_json:
         show_json(_report_fields(report))
@@ -39,6 +39,43 @@ def ledger_verify(config: ConfigFile = None, as_json: AsJson = False) -> None:
         _show_report(report)
     if not report.is_clean:
         raise typer.Exit(REFUSED)
+
+
+@ledger_commands.command("proofs")
+def ledger_proofs(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show what the nightly proofs of the books found.
+
+    A serving gateway proves the books every night after 03:00 UTC. Exit code 1 when the latest proof found something.
+
+    \b
+    Example:
+      dragonfly ledger proofs
+    """
+    with opened(config) as (_, engine), read(engine) as connection:
+        proofs = latest_proofs(connection)
+    if as_json:
+        show_json([_proof_fields(one) for one in proofs])
+    else:
+        show_table(
+            ("NIGHT", "STATE", "FINDINGS", "CHECKS"),
+            [(_night(one), _state(one), one.findings, ", ".join(one.broken)) for one in proofs],
+        )
+    if proofs and proofs[0].findings:
+        raise typer.Exit(REFUSED)
+
+
+def _proof_fields(one: Proof) -> dict[str, JsonValue]:
+    return {"night": _night(one), "state": _state(one), "findings": one.findings, "broken": list(one.broken)}
+
+
+def _night(one: Proof) -> str:
+    return (EPOCH + timedelta(days=one.day)).isoformat()
+
+
+def _state(one: Proof) -> str:
+    if one.ended_at_ns is None:
+        return "running"
+    return "broken" if one.findings else "clean"
 
 
 def _show_report(report: Report) -> None:

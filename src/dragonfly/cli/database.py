@@ -7,7 +7,7 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from dragonfly.cli.books import COMPARED_DAYS
+from dragonfly.admission.proofs import compared_since_ns
 from dragonfly.cli.opening import ConfigFile
 from dragonfly.cli.output import AsJson, show_json, show_line, show_table
 from dragonfly.core.clock import SystemClock
@@ -15,7 +15,6 @@ from dragonfly.infra.database import open_engine
 from dragonfly.migrations.copying import Copied, CopyRefused, copy_database
 from dragonfly.privacy.inventory import all_tables
 from dragonfly.settings import load_settings
-from dragonfly.usage.queries import NS_PER_DAY
 
 database_commands = typer.Typer(no_args_is_help=True, help="The database: move to another one.")
 
@@ -36,7 +35,7 @@ def database_copy(source: Source, target: Target, config: ConfigFile = None, as_
       dragonfly database copy sqlite:///data/dragonfly.db postgresql://dragonfly@db.example.com/dragonfly
     """
     settings = load_settings(os.environ, config)
-    since_ns = SystemClock().now_ns() - COMPARED_DAYS * NS_PER_DAY
+    since_ns = compared_since_ns(SystemClock().now_ns(), 0)
     giving, taking = _open("FROM", source), _open("TO", target)
     try:
         copied = copy_database(

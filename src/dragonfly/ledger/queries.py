@@ -88,6 +88,22 @@ def credits_of_account(
     return [Credit(row[0], row[1], int(row[2]), row[3]) for row in connection.execute(wanted)]
 
 
+def credited_before(connection: Connection, account_id: AccountId, *, before_ns: int) -> int:
+    """The sum of all events other than usage that were booked before an instant."""
+    books_of_wallet = [account_book(kind, account_id) for kind in WALLET_KINDS]
+    wanted = (
+        select(func.coalesce(func.sum(entries.c.amount_nusd), 0))
+        .select_from(entry_groups.join(entries, entries.c.group_id == entry_groups.c.id))
+        .where(
+            entry_groups.c.account_id == account_id,
+            entry_groups.c.created_at_ns < before_ns,
+            text(CREDIT_KINDS_ONLY),
+            entries.c.book_id.in_(books_of_wallet),
+        )
+    )
+    return int(connection.execute(wanted).scalar_one())
+
+
 def lots_of_account(
     connection: Connection, account_id: AccountId, *, after: tuple[int, str] = (0, ""), limit: int = 100
 ) -> list[StoredLot]:

@@ -19,6 +19,7 @@ class Said(NamedTuple):
 LOG_FIELDS: dict[str, Said] = {
     "attempts": Said("How often it was tried"),
     "channel": Said("Which way to a provider"),
+    "checks": Said("Names of the checks of the books that found something"),
     "code": Said("The code of an error"),
     "connections": Said("How many are open"),
     "count": Said("How many"),

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, and_, delete, select, update
 
 from dragonfly.infra.database import insert_missing
-from dragonfly.usage.queries import NS_PER_DAY
-from dragonfly.usage.tables import usage, usage_days
+from dragonfly.usage.queries import NS_PER_DAY, month_of
+from dragonfly.usage.tables import usage, usage_days, usage_months
 
 RETENTION_DAYS = 90
 CLOSED_DAY = 0
@@ -30,7 +30,8 @@ def forget_old_usage(connection: Connection, *, now_ns: int) -> int:
 
 
 def close_old_days(connection: Connection, *, now_ns: int) -> int:
-    """Fold daily totals that have had their 90 days into one total for each key; how many rows went.
+    """Fold daily totals that have had their 90 days into one total for each key, and one for each account and month;
+    how many rows went.
 
     The total has no day, model or provider any more, and still proves what the key has spent. Call again while it
     folds the maximum.
@@ -47,6 +48,15 @@ def close_old_days(connection: Connection, *, now_ns: int) -> int:
         insert_missing(connection, usage_days, {**total, "account_id": row["account_id"], **nothing})
         added = {name: usage_days.c[name] + count for name, count in counts.items()}
         connection.execute(update(usage_days).where(is_total).values(added))
+        _add_to_month(connection, row["account_id"], row["day"], row["requests"], row["cost_nusd"])
         is_row = and_(*(column == row[column.name] for column in usage_days.primary_key.columns))
         connection.execute(delete(usage_days).where(is_row))
     return len(found)
+
+
+def _add_to_month(connection: Connection, account_id: str, day: int, requests: int, cost_nusd: int) -> None:
+    place = {"account_id": account_id, "month": month_of(day)}
+    insert_missing(connection, usage_months, {**place, "requests": 0, "cost_nusd": 0})
+    is_month = and_(*(usage_months.c[name] == value for name, value in place.items()))
+    added = {"requests": usage_months.c.requests + requests, "cost_nusd": usage_months.c.cost_nusd + cost_nusd}
+    connection.execute(update(usage_months).where(is_month).values(added))

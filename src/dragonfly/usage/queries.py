@@ -1,17 +1,18 @@
 """Reads of metered requests. All are scoped to the account that owns the rows."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, tuple_
 
 from dragonfly.core.ids import AccountId, KeyId, RequestId
-from dragonfly.usage.tables import usage, usage_days
+from dragonfly.usage.tables import usage, usage_days, usage_months
 
 SECONDS_PER_DAY = 86_400
 NS_PER_DAY = SECONDS_PER_DAY * 1_000_000_000
 USAGE_PAGE_MAX = 1_000
 TOTALS_PAGE_MAX = 10_000
+EPOCH = date(1970, 1, 1)
 _EPOCH_WEEKDAY = 3
 """1 January 1970 was a Thursday; Monday is 0."""
 
@@ -89,6 +90,12 @@ def month_start(day: int) -> int:
     return int(first.timestamp()) // SECONDS_PER_DAY
 
 
+def month_of(day: int) -> int:
+    """The month in which a UTC day lies, as a number like 202611."""
+    at = EPOCH + timedelta(days=day)
+    return at.year * 100 + at.month
+
+
 def usage_by_request(connection: Connection, account_id: AccountId, request_id: RequestId) -> UsageRow | None:
     """The account's request, or None; somebody else's request is None too."""
     wanted = select(usage).where(usage.c.request_id == request_id, usage.c.account_id == account_id)
@@ -139,3 +146,17 @@ def key_costs(connection: Connection, key_id: KeyId, *, day: int, month_first_da
         week_nusd=sum(cost for at, cost in costs.items() if at >= week_start(day)),
         month_nusd=sum(cost for at, cost in costs.items() if at >= month_first_day),
     )
+
+
+def cost_in_days(connection: Connection, account_id: AccountId, *, first_day: int, last_day: int) -> int:
+    """What the account's requests cost on the days that are not closed yet."""
+    total = select(func.coalesce(func.sum(usage_days.c.cost_nusd), 0))
+    total = total.where(usage_days.c.account_id == account_id, usage_days.c.day.between(max(1, first_day), last_day))
+    return int(connection.execute(total).scalar_one())
+
+
+def cost_in_closed_months(connection: Connection, account_id: AccountId, *, first: int, last: int) -> int:
+    """What they cost on closed days of these months (numbers as month_of gives)."""
+    total = select(func.coalesce(func.sum(usage_months.c.cost_nusd), 0))
+    total = total.where(usage_months.c.account_id == account_id, usage_months.c.month.between(first, last))
+    return int(connection.execute(total).scalar_one())

@@ -122,3 +122,26 @@ usage_days = Table(
         },
     },
 )
+
+usage_months = Table(
+    "usage_months",
+    SCHEMA,
+    Column("account_id", Text, primary_key=True),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BIG, nullable=False),
+    Column("cost_nusd", BIG, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "What an account paid for requests in a month whose days are closed, for its statements",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "account_id": "Whose requests",
+            "month": "The month, as 202611",
+            "requests": "Number of requests",
+            "cost_nusd": "What they cost",
+        },
+    },
+)
+"""Days that retention closes are added here. No key, model, provider or day is left."""
