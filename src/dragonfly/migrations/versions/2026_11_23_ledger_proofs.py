@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_ledger_proofs"
-down_revision = "2026_11_23_lots"
+down_revision = "2026_11_23_notices"
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
