@@ -133,9 +133,23 @@ async def test_a_limit_of_the_provider_silences_the_whole_postman(
     room.queue("two", address="bob@example.com")
     await room.postman.run()
     assert len(resend.requests) == 1
+    assert room.rows()[0].attempts == 0, "being asked to slow down is no refusal"
     clock.move(90)
     await room.postman.run()
     assert room.states() == ["sent", "sent"]
+
+
+async def test_a_burst_beyond_the_provider_s_limit_leaves_at_the_provider_s_pace(
+    room: Postroom, resend: FakeResend, clock: MovableClock
+) -> None:
+    for number in range(20):
+        room.queue(f"{number:02d}")
+    resend.troubles += [Trouble(429, "rate_limit_exceeded", {"retry-after": "1"})] * 60
+    for _ in range(60):
+        await room.postman.run()
+        clock.move(1)
+    assert set(room.states()) == {"sent"}
+    assert len(resend.mails) == 20
 
 
 async def test_a_mail_whose_answer_is_lost_is_not_sent_again(

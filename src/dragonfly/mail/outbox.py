@@ -143,8 +143,11 @@ def give_up(connection: Connection, claimed: Claimed, failure: Failure, *, now_n
 
 
 def put_back(connection: Connection, claimed: Claimed, failure: Failure, *, due_at_ns: int) -> bool:
-    """The mail waits for another attempt."""
+    """The mail waits for another attempt. A provider that asks us to slow down has not refused it: that attempt does
+    not count."""
+    attempts = claimed.attempts - (failure is Failure.LIMITED)
     waiting = {"claim": None, "claimed_until_ns": None, "failure": failure.value, "due_at_ns": due_at_ns}
+    waiting |= {"attempts": attempts}
     return connection.execute(_own(claimed).values(waiting)).rowcount == 1
 
 

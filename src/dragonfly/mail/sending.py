@@ -159,11 +159,13 @@ class Postman:
     async def _note_failure(self, mail: Claimed, failed: MailFailed) -> None:
         self._quiet_until_s = max(self._quiet_until_s, self._clock.monotonic_s() + failed.pause_s)
         now_ns = self._clock.now_ns()
-        if failed.is_final or mail.attempts >= ATTEMPTS_MAX:
+        is_limited = failed.failure is Failure.LIMITED
+        if failed.is_final or (mail.attempts >= ATTEMPTS_MAX and not is_limited):
             await self._note(lambda connection: give_up(connection, mail, failed.failure, now_ns=now_ns))
             self._tell_end(mail, failed.failure)
             return
-        pause_s = max(backoff_s(mail.attempts, self._random()), failed.pause_s)
+        own_pause_s = 0.0 if is_limited else backoff_s(mail.attempts, self._random())
+        pause_s = max(own_pause_s, failed.pause_s)
         due_at_ns = now_ns + round(pause_s * 1e9)
         await self._note(lambda connection: put_back(connection, mail, failed.failure, due_at_ns=due_at_ns))
         self._log.write(MAIL_DELAYED, kind=mail.kind, failure=failed.failure, attempts=mail.attempts)
