@@ -10,7 +10,7 @@ from decimal import Decimal
 from tests.fakes.upstream import STREAM_HEAD, Close, Gate, Received, Reset, Script, Send, Stall, WaitFor, cut
 from tests.http.rig import Answer, post
 from tests.system.program import Program
-from tests.system.served import COST, Served, chat, cost_of, ending, event, http_chunks, served, well
+from tests.system.served import COST, UNLOCKED, Served, chat, cost_of, ending, event, http_chunks, served, well
 
 QUICK_DEATH = "[admission]\nheartbeat_s = 0.2\nheartbeat_dead_s = 1\nlease_idle_s = 0.5\n"
 WITH_USAGE = {"include_usage": True}
@@ -158,7 +158,7 @@ async def test_rude_clients_and_a_failing_provider_leave_nothing_behind(program:
 
     timeouts = "timeouts = { connect_s = 1, head_s = 1, idle_s = 1 }"
     quick = "[upstream]\nbackoff_s = 0.01\nbackoff_max_s = 0.02\ncooldown_s = 0.01\ncooldown_max_s = 0.02\n"
-    async with served(program, provider, acme=timeouts, more=quick + QUICK_DEATH) as one:
+    async with served(program, provider, acme=timeouts, more=UNLOCKED + quick + QUICK_DEATH) as one:
         at_first = one.sockets()
         await asyncio.gather(*(behave(one, draws) for _ in range(RUDE_CLIENTS)))
         found = await one.until_nothing_is_held()
