@@ -23,6 +23,9 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
 from dragonfly.core.secrets import Secret
 
+PROVIDERS = ("google", "discord")
+"""Whose identities there may be, also when they are not configured any more."""
+
 
 class IdentityUnverified(DragonflyError):
     """The provider does not say that the address belongs to its owner."""
@@ -183,6 +186,8 @@ def connect(connection: Connection, account_id: AccountId, vouched: Vouched, *, 
 
 def disconnect(connection: Connection, account_id: AccountId, provider: str) -> None:
     """The provider lets nobody into this account any more. IdentityNotFound, LastWayIn."""
+    if provider not in PROVIDERS:
+        raise IdentityNotFound
     own = identities.c.account_id == account_id
     others = select(func.count()).where(own, identities.c.provider != provider)
     person = person_of(connection, account_id)

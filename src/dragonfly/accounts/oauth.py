@@ -242,7 +242,7 @@ def _text(data: bytes) -> str:
 
 
 def _vouched(provider: str, subject: object, address: object, *, is_verified: bool, name: object) -> Vouched:
-    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LENGTH_MAX:
+    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LENGTH_MAX or not subject.isprintable():
         raise ProviderRefused
     shown = name if isinstance(name, str) and name.isprintable() else ""
     return Vouched(

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from dragonfly.accounts.actions import AccountNotFound, verify_account
 from dragonfly.accounts.links import void_links
-from dragonfly.accounts.rules import RISK_MAX, RISK_POINTS, Risk, RiskReason, folded_address, is_name
+from dragonfly.accounts.rules import RISK_MAX, RISK_POINTS, Risk, RiskReason, folded_address, is_address, is_name
 from dragonfly.accounts.second_factors import remove_second_factor
 from dragonfly.accounts.sessions import EndReason, end_sessions
 from dragonfly.accounts.tables import accounts, identities, people, sign_ups
@@ -45,7 +45,9 @@ class Person(NamedTuple):
 
 
 def person_by_address(connection: Connection, address: str) -> Person | None:
-    """Who signs in with this address, whatever its case."""
+    """Who signs in with this address, whatever its case; nobody does with what is no address."""
+    if not is_address(address):
+        address = ""
     row = connection.execute(_persons().where(people.c.address_folded == folded_address(address))).one_or_none()
     return None if row is None else Person(*row)
 

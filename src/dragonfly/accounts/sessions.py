@@ -6,6 +6,7 @@ follows from the pair before, so that a browser whose answer was lost gets the s
 """
 
 import enum
+import re
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select, update
@@ -30,6 +31,7 @@ FRESH_S = 15 * 60
 SESSIONS_PER_ACCOUNT_MAX = 50
 SESSIONS_SHOWN_MAX = 100
 ID_PREFIX = "ses-"
+_SESSION_ID = re.compile(rf"{ID_PREFIX}[0-9a-f]{{32}}", re.ASCII)
 
 
 class EndReason(enum.Enum):
@@ -270,6 +272,8 @@ def end_session(
     connection: Connection, session_id: str, *, account_id: AccountId, reason: EndReason, now_ns: int
 ) -> None:
     """Ends one session of the account; SessionNotFound when it is not there or over already."""
+    if _SESSION_ID.fullmatch(session_id) is None:
+        raise SessionNotFound
     wanted = and_(sessions.c.id == session_id, sessions.c.account_id == account_id)
     if not _end(connection, wanted, reason, now_ns):
         raise SessionNotFound

@@ -69,6 +69,7 @@ def build_surface(
         description="An OpenAI-compatible gateway to language models. Inference is under /v1.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     api.state.authenticate = authenticate
     for router in (health_routes(readiness), *routers):
