@@ -95,7 +95,10 @@ class AdmissionSettings(Section):
     settle_queue_max: int = Field(50_000, ge=100)
     settle_batch_max: int = Field(2_000, ge=1)
     requests_per_minute: int = Field(600, ge=0, description="Default per key; 0: no limit")
+    tokens_per_minute: int = Field(0, ge=0, description="Default per key; 0: no limit")
     concurrency_max: int = Field(200, ge=0, description="Default per key; 0: no limit")
+    breaker_factor: int = Field(10, ge=0, description="Usual days of spending in one day that pause a key; 0: none")
+    breaker_floor_nusd: int = Field(20_000_000_000, ge=0, description="Less than this in a day pauses no key")
 
 
 class MailSettings(Section):

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
+from dragonfly.admission.breaker import trip_breakers
 from dragonfly.admission.gate import Gate
 from dragonfly.admission.leases import SMALL_LEASE_IDLE_S
 from dragonfly.admission.proofs import claim_proof, compared_since_ns, note_proof
 from dragonfly.admission.verify import Report, verify
 from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
+from dragonfly.core.ids import IdSource, KeyId
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.infra.repeats import forget_old_repeats
@@ -25,6 +27,7 @@ WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
 ROWS_FORGOTTEN = Event("rows_forgotten", Level.INFO, {"count": int})
 CREDIT_EXPIRED = Event("credit_expired", Level.INFO, {"count": int})
 LEDGER_BROKEN = Event("ledger_broken", Level.ERROR, {"count": int, "checks": tuple})
+KEYS_PAUSED = Event("keys_paused", Level.WARNING, {"count": int})
 JOB_FAILED = Event("job_failed", Level.ERROR, {"job": str, "exceptions": tuple, "frames": tuple})
 
 TURNS_MISSED_MAX = 3
@@ -32,6 +35,7 @@ PAUSES_EVERY_S = 0.5
 ESTIMATES_EVERY_S = 60.0
 EXPIRE_EVERY_S = 60.0
 PROOF_EVERY_S = 600.0
+BREAKER_EVERY_S = 15.0
 RETENTION_EVERY_S = 600.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
@@ -96,6 +100,25 @@ def pause_job(gate: Gate, engine: Engine, threads: DatabaseThreads) -> Job:
         gate.pause_channels(await threads.run(read_paused))
 
     return Job("pauses", PAUSES_EVERY_S, look)
+
+
+def breaker_job(
+    gate: Gate, engine: Engine, threads: DatabaseThreads, settings: AdmissionSettings, *, clock: Clock, log: EventLog
+) -> Job:
+    """Keys that spent here are looked at; those far above their habit are paused."""
+    ids = IdSource()
+
+    def look(spent: dict[KeyId, int]) -> int:
+        with write(engine) as connection:
+            return trip_breakers(connection, ids, spent, settings, now_ns=clock.now_ns())
+
+    async def run() -> None:
+        spent = gate.take_spent()
+        tripped = await threads.run(look, spent) if spent and settings.breaker_factor else 0
+        if tripped:
+            log.write(KEYS_PAUSED, count=tripped)
+
+    return Job("breaker", BREAKER_EVERY_S, run)
 
 
 def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> Job:

@@ -146,6 +146,9 @@ class FakePurse:
         for on_durable in held:
             on_durable()
 
+    def token_state(self, key: KeyPolicy) -> Rate:
+        return Rate(key.tokens_per_minute, key.tokens_per_minute - 7, 0.25)
+
     def rate_state(self, key: KeyPolicy) -> Rate:
         return Rate(key.requests_per_minute, key.requests_per_minute - 1, 0.1)
 

@@ -115,7 +115,7 @@ class Desk:
         headers = {} if comments else {b"x-dragonfly-comments": b"off"}
         request = Request(b"POST", b"/v1/chat/completions", b"", headers, body, True, True, time.monotonic_ns())
         self.exchange = Exchange(self.gateway, self.lane, RequestId("gen-desk"), request)  # type: ignore[arg-type]
-        self.exchange.begin(KEY, body)
+        self.exchange.begin(KEY, request)
 
     @property
     def attempt(self) -> Attempt:

@@ -10,19 +10,25 @@ that no two workers wait for each other. SQLite has one writer at a time and nee
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
 from dragonfly.admission.estimates import Sums
 from dragonfly.admission.queries import MILLI
 from dragonfly.admission.rules import Demand, lease_amount
+from dragonfly.admission.sharing import forget_places
 from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId, KeyId, LeaseId
-from dragonfly.keys.tables import key_spend, keys
+from dragonfly.infra.changes import record_change
+from dragonfly.keys.rules import NO_SPEND_LIMITS, SpendLimits
+from dragonfly.keys.tables import account_limits, key_spend, keys
 from dragonfly.ledger.journal import lock_wallet, post
 from dragonfly.ledger.lots import draw, give_back, give_back_part
 from dragonfly.ledger.rules import drawn_amounts, leased_book, make_posting
 from dragonfly.ledger.tables import wallets
+from dragonfly.usage.queries import KeyCosts, spent_since
 
+WORKERS = "workers"
+"""Subject in the feed of changes: there is one more."""
 RELEASE_PAGE_MAX = 500
 """Leases given back in one transaction."""
 
@@ -56,7 +62,7 @@ class Extension(NamedTuple):
     left_nusd: int
     """What a further claim could get."""
     limit: str
-    """The tighter purse: "account" or "key"."""
+    """The tightest purse, a name of errors.PURSES."""
     is_small: bool
     """The wallet is small: give back soon what is not used."""
     elsewhere_nusd: int = 0
@@ -67,6 +73,7 @@ def register_worker(connection: Connection, worker_id: str, *, now_ns: int) -> N
     """Announces a worker; from now on it must beat."""
     row = {"id": worker_id, "beats": 0, "is_dead": 0, "beat_at_ns": now_ns}
     connection.execute(insert(workers).values(row))
+    record_change(connection, f"{WORKERS}/{worker_id}")
 
 
 def beat(connection: Connection, worker_id: str, *, now_ns: int) -> None:
@@ -144,6 +151,7 @@ def release_leases(connection: Connection, worker_id: str, *, now_ns: int) -> bo
         return_lease(connection, LeaseId(lease_id), now_ns=now_ns)
     if len(lease_ids) == RELEASE_PAGE_MAX:
         return False
+    forget_places(connection, worker_id)
     connection.execute(delete(workers).where(workers.c.id == worker_id))
     return True
 
@@ -159,20 +167,51 @@ def store_estimates(connection: Connection, learnt: Sequence[tuple[str, Sums]], 
 
 
 def _available(connection: Connection, claim: Claim) -> tuple[int, str]:
-    available = lock_wallet(connection, claim.account_id)
-    if claim.key_id is None:
-        return available, "account"
-    limit = select(keys.c.spend_limit_nusd).where(keys.c.id == claim.key_id).scalar_subquery()
-    left = select(limit - key_spend.c.spent_nusd - key_spend.c.leased_nusd)
-    key_left = connection.execute(left.where(key_spend.c.key_id == claim.key_id)).scalar_one_or_none()
-    if key_left is None or key_left >= available:
-        return available, "account"
-    return max(0, key_left), "key"
+    """What a claim may get at most, and which purse says so. What is leased counts as spent."""
+    purses = [(lock_wallet(connection, claim.account_id), "account")]
+    limits = _windows(connection, account_limits, account_limits.c.account_id == claim.account_id)
+    if not limits.is_none:
+        spent = spent_since(connection, now_ns=claim.now_ns, account_id=claim.account_id)
+        leased = select(wallets.c.leased_nusd).where(wallets.c.account_id == claim.account_id)
+        purses += _left("account", limits, spent, connection.execute(leased).scalar_one_or_none() or 0)
+    if claim.key_id is not None:
+        purses += _left_of_key(connection, claim.key_id, claim.now_ns)
+    available, limit = min(purses, key=lambda purse: purse[0])
+    return max(0, available), limit
+
+
+def _left_of_key(connection: Connection, key_id: KeyId, now_ns: int) -> list[tuple[int, str]]:
+    counted = select(key_spend.c.spent_nusd, key_spend.c.leased_nusd, keys.c.spend_limit_nusd).join(keys)
+    key = connection.execute(counted.where(key_spend.c.key_id == key_id)).one_or_none()
+    if key is None:
+        return []
+    purses = []
+    if key.spend_limit_nusd is not None:
+        purses.append((key.spend_limit_nusd - key.spent_nusd - key.leased_nusd, "key"))
+    limits = _windows(connection, keys, keys.c.id == key_id)
+    if not limits.is_none:
+        purses += _left("key", limits, spent_since(connection, now_ns=now_ns, key_id=key_id), key.leased_nusd)
+    return purses
+
+
+def _windows(connection: Connection, table: Table, condition: ColumnElement[bool]) -> SpendLimits:
+    columns = (table.c.spend_daily_nusd, table.c.spend_weekly_nusd, table.c.spend_monthly_nusd)
+    row = connection.execute(select(*columns).where(condition)).one_or_none()
+    return NO_SPEND_LIMITS if row is None else SpendLimits(*row)
+
+
+def _left(owner: str, limits: SpendLimits, spent: KeyCosts, leased_nusd: int) -> list[tuple[int, str]]:
+    names = ("daily", "weekly", "monthly")
+    return [
+        (limit - so_far - leased_nusd, f"{owner}_{name}")
+        for limit, so_far, name in zip(limits, spent, names, strict=True)
+        if limit is not None
+    ]
 
 
 def _elsewhere(connection: Connection, claim: Claim, limit: str) -> int:
     others = [leases.c.account_id == claim.account_id, leases.c.id != claim.lease_id]
-    if limit == "key":
+    if limit.startswith("key"):
         others.append(leases.c.key_id == claim.key_id)
     total = select(func.coalesce(func.sum(leases.c.amount_nusd), 0)).where(*others)
     return int(connection.execute(total).scalar_one())

@@ -31,6 +31,29 @@ class AccountFrozen(DragonflyError):
         super().__init__("This account is frozen. Write to support from the account's email address.")
 
 
+class KeyPaused(DragonflyError):
+    """403: the breaker tripped."""
+
+    code = "key_paused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This key was paused because it suddenly spent far more than usual. Its owner lets it go on: switch it on"
+            " again in the dashboard, or revoke it if it leaked."
+        )
+
+
+class AddressNotAllowed(DragonflyError):
+    """403: the key is bound to networks."""
+
+    code = "address_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This key may not be used from this address. Use it from an allowed network, or change its list."
+        )
+
+
 class ModelNotFound(DragonflyError):
     code = "model_not_found"
 
@@ -64,15 +87,27 @@ class ModelNotAllowed(DragonflyError):
         super().__init__("This key may not call that model. Use an allowed model or change the key's model list.")
 
 
+_WAIT = "Wait for the next {} of UTC, or raise the limit"
+PURSES = {
+    "account": ("the account's balance", "Top up the wallet"),
+    "account_daily": ("the account's limit for this day", _WAIT.format("day")),
+    "account_weekly": ("the account's limit for this week", _WAIT.format("week")),
+    "account_monthly": ("the account's limit for this month", _WAIT.format("month")),
+    "key": ("this key's spending limit", "Raise the key's limit"),
+    "key_daily": ("this key's limit for this day", _WAIT.format("day")),
+    "key_weekly": ("this key's limit for this week", _WAIT.format("week")),
+    "key_monthly": ("this key's limit for this month", _WAIT.format("month")),
+}
+"""By the tightest purse: what it is, and what to do."""
+
+
 class InsufficientBalance(DragonflyError):
     """402. `limit` says which purse is empty."""
 
     code = "insufficient_balance"
 
     def __init__(self, *, needed_nusd: int, available_nusd: int, limit: str) -> None:
-        assert limit in ("account", "key")
-        what = "the account's balance" if limit == "account" else "this key's spending limit"
-        remedy = "Top up the wallet" if limit == "account" else "Raise the key's limit"
+        what, remedy = PURSES[limit]
         super().__init__(
             f"This request may cost up to {usd_text(needed_nusd)} USD and {what} has"
             f" {usd_text(available_nusd)} USD available. {remedy}, or lower max_tokens."
@@ -82,14 +117,20 @@ class InsufficientBalance(DragonflyError):
         self.limit = limit
 
 
+UNITS = {
+    "requests": "requests per minute",
+    "tokens": "tokens per minute",
+    "concurrency": "requests at the same time",
+}
+
+
 class RateLimited(DragonflyError):
-    """429. `what` is "requests" or "concurrency"."""
+    """429. `what` is "requests", "tokens" or "concurrency"."""
 
     code = "rate_limited"
 
     def __init__(self, *, what: str, limit: int, retry_after_s: float) -> None:
-        assert what in ("requests", "concurrency")
-        unit = "requests per minute" if what == "requests" else "requests at the same time"
+        unit = UNITS[what]
         super().__init__(
             f"This key allows {limit} {unit}. Wait for the seconds in Retry-After, or raise the key's limit."
         )

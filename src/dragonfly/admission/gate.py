@@ -11,11 +11,13 @@ from typing import cast
 
 from sqlalchemy import Engine
 
-from dragonfly.admission.actions import store_estimates
+from dragonfly.admission.actions import WORKERS, store_estimates
 from dragonfly.admission.batches import Settled
+from dragonfly.admission.crowd import Crowd, Share, shared_state
 from dragonfly.admission.errors import (
     AccountFrozen,
     AccountUnverified,
+    KeyPaused,
     ModelNotAllowed,
     ModelNotFound,
     ModelOutOfService,
@@ -26,7 +28,7 @@ from dragonfly.admission.estimates import Estimates
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
 from dragonfly.admission.keycache import KeyCache
 from dragonfly.admission.leases import RECALL, Leases, Purse, PurseClosed
-from dragonfly.admission.limits import KeyMeter, RateState
+from dragonfly.admission.limits import KeyMeter, RateState, reserved_tokens
 from dragonfly.admission.queries import stored_estimates
 from dragonfly.admission.rules import STOP, Demand, Step, charge, demand, first_tokens, most_nusd, next_step
 from dragonfly.admission.writer import MoneyWriter
@@ -51,12 +53,15 @@ PURSES_TRIED_MAX = 3
 class _KeyState:
     """What this process knows of a key in use."""
 
-    __slots__ = ("meter", "policy", "purse")
+    __slots__ = ("meter", "policy", "purse", "share", "spent_nusd")
 
-    def __init__(self, policy: KeyPolicy, purse: Purse) -> None:
+    def __init__(self, policy: KeyPolicy, purse: Purse, share: Share | None) -> None:
         self.policy = policy
         self.purse = purse
+        self.share = share
         self.meter = KeyMeter()
+        self.spent_nusd = 0
+        """Since the breaker looked."""
 
 
 _Taken = tuple[_KeyState, Purse]
@@ -85,6 +90,8 @@ class Gate:
         self._writer = MoneyWriter(engine, clock, log, batch_max=settings.settle_batch_max)
         self._leases = Leases(settings, self._writer, clock=clock, ids=ids)
         self._keys.listen(RECALL, lambda account_id: self._leases.recalled(AccountId(account_id)))
+        self._crowd = Crowd(engine, self._threads, self._leases, clock)
+        self._keys.listen(WORKERS, self._crowd.news)
         self._states: dict[KeyId, _KeyState] = {}
         self._offers: dict[str, tuple[Listing, Offer]] = {}
         self._paused: frozenset[str] = frozenset()
@@ -165,28 +172,59 @@ class Gate:
         now_s = self._clock.monotonic_s()
         if hold > free or purse.is_closed or purse.waiting or now_s >= self._leases.alive_until_s:
             return None
-        state.meter.enter(key, now_s)
+        tokens_reserved = reserved_tokens(ask) if key.tokens_per_minute else 0
+        share = state.share
+        if share is None:
+            state.meter.enter(key, now_s, tokens_reserved)
+        elif share.enter(key, state.meter.open, tokens_reserved):
+            state.meter.open += 1
+        else:
+            return None
         purse.held_nusd += hold
         purse.used_at_s = now_s
         if free - hold < purse.low_nusd:
             self._leases.extend_ahead(purse)
         self.grants_open += 1
         covered = None if tokens == ask.output_tokens else tokens
-        return Grant(ask, NanoUsd(hold), None, covered, lease=(state, purse))
+        return Grant(ask, NanoUsd(hold), None, covered, tokens_reserved, lease=(state, purse))
 
     async def admit_waiting(self, ask: Ask) -> Grant:
         """A grant, after extending the worker's lease as needed. InsufficientBalance and what `admit` raises."""
         self._check(ask)
         state = self._state(ask.key)
-        state.meter.enter(ask.key, self._clock.monotonic_s())
+        tokens_reserved = reserved_tokens(ask) if ask.key.tokens_per_minute else 0
+        await self._enter(state, ask.key, tokens_reserved)
         try:
             async with asyncio.timeout(ADMIT_WAIT_S_MAX):
-                return await self._take(state, ask)
+                grant = await self._take(state, ask)
+                grant.tokens_reserved = tokens_reserved
+                return grant
         except BaseException as failure:
             state.meter.leave()
+            self._correct(state, ask.key, -tokens_reserved)
             if isinstance(failure, TimeoutError | DatabaseAway):
                 raise StoreUnavailable from None
             raise
+
+    async def _enter(self, state: _KeyState, key: KeyPolicy, tokens: int) -> None:
+        share = state.share
+        if share is None:
+            state.meter.enter(key, self._clock.monotonic_s(), tokens)
+            return
+        try:
+            async with asyncio.timeout(ADMIT_WAIT_S_MAX):
+                await self._crowd.fill(share, key, state.meter, tokens)
+        except (TimeoutError, DatabaseAway):
+            raise StoreUnavailable from None
+        state.meter.open += 1
+
+    def _correct(self, state: _KeyState, key: KeyPolicy, tokens: int) -> None:
+        if not key.tokens_per_minute:
+            return
+        if state.share is None:
+            state.meter.correct(key, tokens, self._clock.monotonic_s())
+        else:
+            self._crowd.correct(state.share, key, tokens)
 
     def extend(self, grant: Grant, tokens: int) -> bool:
         """Lets the hold of a running stream cover `tokens` of output per choice, from memory. False: the database
@@ -232,19 +270,42 @@ class Gate:
         state, purse = cast(_Taken, grant.lease)
         purse.release(grant.hold_nusd, settlement.charge.cost_nusd)
         state.meter.leave()
+        state.spent_nusd += settlement.charge.cost_nusd
+        if grant.tokens_reserved:
+            usage = settlement.usage
+            used = usage.prompt_tokens + usage.completion_tokens
+            self._correct(state, grant.ask.key, used - grant.tokens_reserved)
         self.grants_open -= 1
         self._writer.settle(Settled(grant, settlement, purse.lease_id, purse.key_id is not None, on_durable))
 
     def rate_state(self, key: KeyPolicy) -> RateState:
-        """Where the key stands in its request limit."""
+        """Where the key stands in its requests per minute."""
         state = self._states.get(key.key_id)
+        if state is not None and state.share is not None:
+            return shared_state(state.share, key.requests_per_minute, is_tokens=False)
         meter = KeyMeter() if state is None else state.meter
         return meter.state(key, self._clock.monotonic_s())
+
+    def token_state(self, key: KeyPolicy) -> RateState:
+        """Where the key stands in its tokens per minute."""
+        state = self._states.get(key.key_id)
+        if state is not None and state.share is not None:
+            return shared_state(state.share, key.tokens_per_minute, is_tokens=True)
+        meter = KeyMeter() if state is None else state.meter
+        return meter.token_state(key, self._clock.monotonic_s())
+
+    def take_spent(self) -> dict[KeyId, int]:
+        """What each key has spent here since the last call, in nano-USD; for the breaker."""
+        spent = {key_id: state.spent_nusd for key_id, state in self._states.items() if state.spent_nusd}
+        for key_id in spent:
+            self._states[key_id].spent_nusd = 0
+        return spent
 
     async def start(self) -> None:
         """Registers this worker. DatabaseAway when that is not possible."""
         self._writer.start(asyncio.get_running_loop())
         await self._leases.register()
+        await self._recount()
         await self._keys.refresh()
         self.estimates.load(await self._writer.run(stored_estimates))
         self._is_open = True
@@ -269,27 +330,40 @@ class Gate:
 
     async def beat(self) -> None:
         """A sign of life, every `heartbeat_s`. DatabaseAway."""
+        worker_id = self._leases.worker_id
         await self._leases.beat()
+        if self._leases.worker_id != worker_id:
+            self._crowd.forget_worker()
 
     async def sweep(self) -> int:
         """Gives back the leases of dead workers; how many there were. DatabaseAway."""
-        return await self._leases.sweep()
+        swept = await self._leases.sweep()
+        await self._recount()
+        return swept
 
     async def return_idle(self) -> None:
         """Gives back unused leases and forgets keys that are not in use. DatabaseAway."""
         now_s = self._clock.monotonic_s()
         for key_id in [key_id for key_id, state in self._states.items() if _is_idle(state, now_s)]:
             del self._states[key_id]
+        await self._crowd.return_idle({key_id: state.meter.open for key_id, state in self._states.items()})
         await self._leases.return_idle()
 
     async def refresh(self) -> None:
-        """Asks which keys changed, every `refresh_s`. DatabaseAway."""
+        """Asks what changed, every `refresh_s`. DatabaseAway."""
         await self._keys.refresh()
+        if self._crowd.recount_due:
+            await self._recount()
+
+    async def _recount(self) -> None:
+        if await self._crowd.recount():
+            for key_id, state in self._states.items():
+                state.share = self._crowd.share(key_id)
 
     def _check(self, ask: Ask) -> None:
         key = ask.key
         if not key.verified:
-            raise AccountFrozen if key.frozen else AccountUnverified
+            raise AccountFrozen if key.frozen else KeyPaused if key.paused else AccountUnverified
         models = key.models
         if models is not None:
             for offer in ask.offers:
@@ -302,9 +376,10 @@ class Gate:
         """The key's state, with the purse that its present policy pays from."""
         state = self._states.get(key.key_id)
         if state is None:
-            state = self._states[key.key_id] = _KeyState(key, self._leases.purse(key))
+            share = self._crowd.share(key.key_id)
+            state = self._states[key.key_id] = _KeyState(key, self._leases.purse(key), share)
         elif state.policy is not key:
-            if state.purse.key_id is not None:
+            if state.purse.key_id is not None or state.policy.account_spend != key.account_spend:
                 self._leases.close(state.purse)  # its limit may have changed
             state.policy = key
             state.purse = self._leases.purse(key)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dragonfly.core.addresses import Network
 from dragonfly.core.ids import AccountId, KeyId, RequestId
 from dragonfly.core.money import NanoUsd
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.routing import RoutingRules
 from dragonfly.core.tokens import TokenUsage
+from dragonfly.keys.rules import NO_SPEND_LIMITS, SpendLimits
 from dragonfly.providers.channel import Channel
 
 
@@ -31,6 +33,21 @@ class KeyPolicy:
     """The key's routing profile."""
     frozen: bool = False
     """An operator froze the account; `verified` is false then, so that one look tells both."""
+    paused: bool = False
+    """The key spent far above its habit; `verified` is false then too."""
+    tokens_per_minute: int = 0
+    """0: no limit."""
+    spend: SpendLimits = NO_SPEND_LIMITS
+    """Of the key, by day, week and month."""
+    account_spend: SpendLimits = NO_SPEND_LIMITS
+    """Of all keys of the account together."""
+    networks: tuple[Network, ...] | None = None
+    """From where it may be used; None: from anywhere."""
+
+    @property
+    def has_own_purse(self) -> bool:
+        """The key's spending is limited, so money is leased to it alone."""
+        return self.spend_limit_nusd is not None or self.spend is not NO_SPEND_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,8 @@ class Grant:
     writes it into the forwarded body and names it in the header `x-dragonfly-max-tokens`."""
     covered_tokens: int | None = None
     """Output tokens of each choice that the hold covers so far; None: all that the request may make."""
+    tokens_reserved: int = 0
+    """What the key's limit of tokens per minute was charged ahead; corrected by the count at the end."""
     settled: bool = False
     lease: object = None
     """Opaque: the worker-local lease that the hold was taken from."""

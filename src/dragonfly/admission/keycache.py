@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.errors import InvalidKey, StoreUnavailable
 from dragonfly.admission.grants import KeyPolicy
+from dragonfly.core.addresses import parse_networks
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.secrets import is_well_formed_key
@@ -24,7 +25,7 @@ from dragonfly.infra.changes import Changes, changes_since, current_revision
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.keys.actions import rehash_key
 from dragonfly.keys.queries import StoredKey, key_by_digest
-from dragonfly.keys.rules import Peppers
+from dragonfly.keys.rules import NO_SPEND_LIMITS, Peppers
 from dragonfly.settings import AdmissionSettings
 
 FRESH_S = 1.0
@@ -200,7 +201,7 @@ class KeyCache:
         return KeyPolicy(
             key_id=key.id,
             account_id=key.account_id,
-            verified=key.is_verified and not key.is_frozen,
+            verified=key.is_verified and not key.is_frozen and key.paused_at_ns is None,
             requests_per_minute=defaults.requests_per_minute if per_minute is None else per_minute,
             concurrency_max=defaults.concurrency_max if concurrency is None else concurrency,
             models=limits.models,
@@ -208,6 +209,13 @@ class KeyCache:
             spend_limit_nusd=limits.spend_limit_nusd,
             routing=key.routing,
             frozen=key.is_frozen,
+            paused=key.paused_at_ns is not None,
+            tokens_per_minute=defaults.tokens_per_minute
+            if limits.tokens_per_minute is None
+            else limits.tokens_per_minute,
+            spend=NO_SPEND_LIMITS if limits.spend.is_none else limits.spend,
+            account_spend=NO_SPEND_LIMITS if key.account_spend.is_none else key.account_spend,
+            networks=None if limits.networks is None else parse_networks(limits.networks),
         )
 
     def _is_expired(self, policy: KeyPolicy) -> bool:

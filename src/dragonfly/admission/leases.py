@@ -142,7 +142,7 @@ class Leases:
 
     def purse(self, key: KeyPolicy) -> Purse:
         """The open purse for a key: the account's, or the key's own when the key has a spending limit."""
-        place = (key.account_id, key.key_id if key.spend_limit_nusd is not None else None)
+        place = (key.account_id, key.key_id if key.has_own_purse else None)
         purse = self._purses.get(place)
         if purse is None:
             lease_id = LeaseId(self._ids.new("lea-", self._clock.now_ns()))

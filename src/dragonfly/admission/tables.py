@@ -117,3 +117,44 @@ ledger_proofs = Table(
     },
 )
 """One for each UTC day. Whoever inserts the row makes the proof; when nothing came of it for hours, another may."""
+
+shared_rates = Table(
+    "shared_rates",
+    SCHEMA,
+    Column("key_id", Text, ForeignKey("keys.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("full_at_ns", BIG, nullable=False),
+    CheckConstraint("kind IN ('requests', 'tokens')", name="kind"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "Where a key stands in its limits per minute while several processes serve",
+        "category": "operation",
+        "lifetime": "account",
+        "columns": {
+            "key_id": "Which key",
+            "kind": "Requests or tokens",
+            "full_at_ns": "When the whole limit will be there again",
+        },
+    },
+)
+"""One bucket per key and kind, of which workers take parts ahead."""
+
+shared_places = Table(
+    "shared_places",
+    SCHEMA,
+    Column("key_id", Text, ForeignKey("keys.id"), primary_key=True),
+    Column("worker_id", Text, ForeignKey("workers.id"), primary_key=True),
+    Column("places", Integer, nullable=False),
+    CheckConstraint("places >= 0", name="places"),
+    Index("ix_shared_places_worker_id", "worker_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "How many open requests of a key each process may have while several serve",
+        "category": "operation",
+        "lifetime": "while the process lives",
+        "columns": {"key_id": "Which key", "worker_id": "Which process", "places": "How many"},
+    },
+)
+"""Places of all workers together are never more than the key's limit."""

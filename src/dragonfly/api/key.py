@@ -13,6 +13,7 @@ from dragonfly.core.clock import Clock
 from dragonfly.core.money import NUSD_PER_USD, usd_text
 from dragonfly.infra.database import DatabaseThreads, read
 from dragonfly.keys.queries import StoredKey, key_of_account
+from dragonfly.keys.rules import SpendLimits
 from dragonfly.usage.queries import KeyCosts, day_of, key_costs, month_start
 
 Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
@@ -74,6 +75,17 @@ def key_shown(stored: StoredKey, costs: KeyCosts, policy: KeyPolicy) -> dict[str
         "expires_at": None if stored.limits.expires_at_ns is None else moment_text(stored.limits.expires_at_ns),
         "created_at": moment_text(stored.created_at_ns),
         "updated_at": None,
+        "paused": stored.paused_at_ns is not None,
+        "networks": None if stored.limits.networks is None else list(stored.limits.networks),
+        "spend_limits": _windows(stored.limits.spend),
+        "account_spend_limits": _windows(stored.account_spend),
+        "token_limit": policy.tokens_per_minute or None,
         "rate_limit": {"requests": policy.requests_per_minute or -1, "interval": "1m"},
         "concurrency_limit": policy.concurrency_max or None,
     }
+
+
+def _windows(limits: SpendLimits) -> dict[str, str | None]:
+    """Limits by day, week and month as decimal strings of dollars; null: none."""
+    pairs = zip(("daily", "weekly", "monthly"), limits, strict=True)
+    return {name: None if nusd is None else usd_text(nusd) for name, nusd in pairs}

@@ -37,7 +37,17 @@ from dragonfly.infra.logging import Event, EventLog, Level, as_name, catch_uncau
 from dragonfly.mail.sending import Postman
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.settings import UpstreamSettings
-from dragonfly.worker import Job, Pulse, book_jobs, forgetting_job, gate_jobs, pause_job, retention_job, run_jobs
+from dragonfly.worker import (
+    Job,
+    Pulse,
+    book_jobs,
+    breaker_job,
+    forgetting_job,
+    gate_jobs,
+    pause_job,
+    retention_job,
+    run_jobs,
+)
 
 ON_OFFER = Event("on_offer", Level.INFO, {"models": int, "providers": int, "notes": int})
 SURFACE_FAILED = Event("surface_failed", Level.ERROR, {"exceptions": tuple, "frames": tuple})
@@ -141,7 +151,11 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     recurring |= {job.name: job for job in book_jobs(engine, threads, clock, log)}
     office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
-    forgetful = (forgetting_job(engine, threads, clock), retention_job(engine, threads, clock, log))
+    forgetful = (
+        forgetting_job(engine, threads, clock),
+        breaker_job(gate, engine, threads, settings.admission, clock=clock, log=log),
+        retention_job(engine, threads, clock, log),
+    )
     posted = mail_jobs(settings, desk, postman)
     jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
 

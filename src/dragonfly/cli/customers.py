@@ -16,9 +16,9 @@ from dragonfly.core.clock import SystemClock
 from dragonfly.core.ids import AccountId, IdSource, KeyId
 from dragonfly.core.money import NanoUsd, from_usd, usd_text
 from dragonfly.infra.database import read, write
-from dragonfly.keys.actions import KeyNotFound, issue_key, revoke_key
+from dragonfly.keys.actions import KeyNotFound, issue_key, limit_account, resume_key, revoke_key
 from dragonfly.keys.queries import StoredKey, keys_of_account, owner_of_key
-from dragonfly.keys.rules import KeyLimits
+from dragonfly.keys.rules import KeyLimits, SpendLimits
 from dragonfly.ledger.actions import grant_credit
 from dragonfly.ledger.queries import EMPTY_WALLET, Wallet, wallet_of
 from dragonfly.operations.actions import record_action
@@ -45,6 +45,31 @@ def _usd(text: str) -> NanoUsd:
 
 
 Usd = Annotated[NanoUsd, typer.Argument(metavar="USD", parser=_usd, help="Dollars, e.g. 5 or 0.25")]
+
+
+SpendOption = Annotated[
+    NanoUsd | None, typer.Option(metavar="USD", parser=_usd, help="Most in a day, week or month of UTC")
+]
+
+
+@account_commands.command("limit")
+def account_limit(
+    account: Account,
+    daily: SpendOption = None,
+    weekly: SpendOption = None,
+    monthly: SpendOption = None,
+    config: ConfigFile = None,
+) -> None:
+    """Set what all keys of an account together may spend. What is left out becomes unlimited.
+
+    \b
+    Example:
+      dragonfly account limit acc-… --daily 20 --monthly 300
+    """
+    now_ns = SystemClock().now_ns()
+    with opened(config) as (_, engine), write(engine) as connection:
+        limit_account(connection, AccountId(account), SpendLimits(daily, weekly, monthly), now_ns=now_ns)
+    show_line("Set. Every running gateway acts on it within a second.")
 
 
 @account_commands.command("create")
@@ -163,6 +188,12 @@ def key_create(
     ] = None,
     models: Annotated[list[str] | None, typer.Option("--model", help="Only this model; repeat for more")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="0: no limit; default: from the settings")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="0: no limit; default: from the settings")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Open requests; 0: no limit")] = None,
+    daily: SpendOption = None,
+    weekly: SpendOption = None,
+    monthly: SpendOption = None,
+    networks: Annotated[list[str] | None, typer.Option("--network", help="Only from here (CIDR); repeat")] = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=EXPIRY_DAYS_MAX)] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -173,6 +204,7 @@ def key_create(
     Examples:
       dragonfly key create acc-… --name laptop
       dragonfly key create acc-… --limit 2.50 --model deepseek/deepseek-flash --expires-in-days 30
+      dragonfly key create acc-… --daily 5 --monthly 50 --tokens-per-minute 100000 --network 192.0.2.0/24
     """
     now_ns = SystemClock().now_ns()
     expires_at_ns = now_ns + expires_in_days * 86_400 * 10**9 if expires_in_days else None
@@ -181,6 +213,12 @@ def key_create(
         spend_limit_nusd=limit,
         models=frozenset(models) if models else None,
         expires_at_ns=expires_at_ns,
+        concurrency_max=concurrency,
+        tokens_per_minute=tokens_per_minute,
+        spend_daily_nusd=daily,
+        spend_weekly_nusd=weekly,
+        spend_monthly_nusd=monthly,
+        networks=tuple(networks) if networks else None,
     )
     with opened(config) as (settings, engine):
         peppers = peppers_of(settings)
@@ -213,6 +251,26 @@ def key_list(account: Account, config: ConfigFile = None, as_json: AsJson = Fals
         ("KEY", "HINT", "NAME", "STATE", "SPENT USD"),
         [(key.id, key.hint, key.name, _state(key, now_ns), usd_text(key.spent_nusd)) for key in found],
     )
+
+
+@key_commands.command("resume")
+def key_resume(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id: the ten characters after sk-df-")],
+    config: ConfigFile = None,
+) -> None:
+    """Let a key go on that was paused because it suddenly spent far more than usual.
+
+    \b
+    Example:
+      dragonfly key resume 4Hb2kPq9Zx
+    """
+    now_ns = SystemClock().now_ns()
+    with opened(config) as (_, engine), write(engine) as connection:
+        owner = owner_of_key(connection, KeyId(key))
+        if owner is None:
+            raise KeyNotFound
+        resume_key(connection, KeyId(key), account_id=owner, now_ns=now_ns)
+    show_line("Resumed. It is left alone for 24 hours.")
 
 
 @key_commands.command("revoke")

@@ -87,8 +87,9 @@ class Exchange(Trying):
 
     # Admission
 
-    def begin(self, secret: bytes, body: bytes) -> None:
+    def begin(self, secret: bytes, request: "Request") -> None:
         """Start. Never raises: whatever goes wrong is answered."""
+        body = request.body
         self.gateway.exchanges.add(self)
         if len(body) > COUNTED_BODY_BYTES:
             self._body_bytes = len(body)
@@ -96,9 +97,9 @@ class Exchange(Trying):
         try:
             key = self.gateway.gate.key_cached(secret)
             if key is None:
-                self.wait(self._find_key(secret, body))
+                self.wait(self._find_key(secret, request))
             else:
-                self._admit(key, body)
+                self._admit(key, request)
         except DragonflyError as error:
             self._refuse(error)
         except Exception as problem:
@@ -117,15 +118,19 @@ class Exchange(Trying):
         except Exception as problem:
             self.crash(problem)
 
-    async def _find_key(self, secret: bytes, body: bytes) -> None:
+    async def _find_key(self, secret: bytes, request: "Request") -> None:
         key = await self.gateway.gate.key(secret)
         if self.lane is None:
             self.close()
             return
-        self._admit(key, body)
+        self._admit(key, request)
 
-    def _admit(self, key: KeyPolicy, body: bytes) -> None:
+    def _admit(self, key: KeyPolicy, received: "Request") -> None:
         self.key = key
+        body = received.body
+        if key.networks is not None:
+            assert self.lane is not None
+            self.gateway.check_address(key, self.lane, received.headers)
         request = self.request = read_chat_request(body)
         media = self.media = find_media(body, request.fields["messages"])
         gateway = self.gateway

@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from msgspec import Raw
 
+from dragonfly.admission.errors import AddressNotAllowed
 from dragonfly.admission.grants import KeyPolicy
+from dragonfly.core.addresses import ClientAddresses, lies_in, parse_networks
 from dragonfly.core.clock import Clock
 from dragonfly.core.content import holds_content
 from dragonfly.core.errors import DragonflyError
@@ -35,6 +37,7 @@ QUERY_FIELDS_MAX = 50
 READ_METHODS = (b"GET", b"HEAD")
 POST_METHODS = (b"POST",)
 CHAT_PATHS = frozenset({b"/v1/chat/completions", b"/api/v1/chat/completions"})
+ADDRESS_HEADERS = (b"x-forwarded-for", b"cf-connecting-ip")
 JSON_HEAD = b"content-type: application/json\r\n"
 
 Reader = Callable[[KeyPolicy, dict[str, str], dict[str, str]], Awaitable[bytes]]
@@ -79,6 +82,8 @@ class Gateway:
         self.report = report
         self.board = HealthBoard(settings.upstream, clock)
         self.heads = HeadRules(settings)
+        proxies, cdn = parse_networks(settings.server.proxies), parse_networks(settings.server.cdn)
+        self._addresses = ClientAddresses(proxies, cdn)
         self.lanes: set[FastLane] = set()
         self.exchanges: set[Exchange] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -179,7 +184,7 @@ class Gateway:
                 _check_chat_head(request)
                 exchange = Exchange(self, lane, request_id, request)
                 lane.active = exchange
-                exchange.begin(secret, request.body)
+                exchange.begin(secret, request)
             else:
                 self._read(lane, request, request_id, secret)
         except DragonflyError as error:
@@ -199,7 +204,7 @@ class Gateway:
             params = {name: unquote(value) for name, value in match.groupdict().items()}
             call = ReaderCall(lane)
             lane.active = call
-            self.spawn(self._answer_reader(call, reader, secret, params, request.query, request_id))
+            self.spawn(self._answer_reader(call, reader, secret, params, request, request_id))
             return
         raise Refusal("not_found", "There is no such path. The API reference lists the paths under /v1.")
 
@@ -209,12 +214,13 @@ class Gateway:
         reader: Reader,
         secret: bytes,
         params: dict[str, str],
-        query: bytes,
+        request: Request,
         request_id: RequestId,
     ) -> None:
         try:
             key = self.gate.key_cached(secret) or await self.gate.key(secret)
-            fields = dict(parse_qsl(query.decode("ascii", "replace"), max_num_fields=QUERY_FIELDS_MAX))
+            call.check_address(self, key, request)
+            fields = dict(parse_qsl(request.query.decode("ascii", "replace"), max_num_fields=QUERY_FIELDS_MAX))
             body = await reader(key, params, fields)
         except DragonflyError as error:
             call.refuse(self, error, request_id)
@@ -256,13 +262,30 @@ class Gateway:
 
     def rate_head(self, key: KeyPolicy) -> bytes:
         """x-ratelimit-* lines as OpenAI sends them; nothing for a key without a limit."""
-        if not key.requests_per_minute:
-            return b""
-        state = self.gate.rate_state(key)
-        return (
-            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
-            b"x-ratelimit-reset-requests: %.3fs\r\n" % (state.limit, state.remaining, state.reset_s)
-        )
+        head = b""
+        if key.requests_per_minute:
+            state = self.gate.rate_state(key)
+            head = (
+                b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+                b"x-ratelimit-reset-requests: %.3fs\r\n" % (state.limit, state.remaining, state.reset_s)
+            )
+        if key.tokens_per_minute:
+            state = self.gate.token_state(key)
+            head += (
+                b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
+                b"x-ratelimit-reset-tokens: %.3fs\r\n" % (state.limit, state.remaining, state.reset_s)
+            )
+        return head
+
+    def check_address(self, key: KeyPolicy, lane: FastLane, headers: Mapping[bytes, bytes]) -> None:
+        """AddressNotAllowed when the key is bound to networks and the client is in none of them."""
+        if key.networks is None:
+            return
+        peer = lane.transport.get_extra_info("peername")
+        forwarded, connecting = (headers.get(name, b"").decode("latin-1") for name in ADDRESS_HEADERS)
+        address = self._addresses.of(peer[0] if peer else "", forwarded, connecting)
+        if not lies_in(address, key.networks):
+            raise AddressNotAllowed
 
 
 class ReaderCall:
@@ -284,6 +307,10 @@ class ReaderCall:
 
     def client_ready(self) -> None:
         """See client_slow."""
+
+    def check_address(self, gateway: Gateway, key: KeyPolicy, request: Request) -> None:
+        if self._lane is not None:
+            gateway.check_address(key, self._lane, request.headers)
 
     def answer(self, head: bytes, body: bytes) -> None:
         if self._lane is not None:

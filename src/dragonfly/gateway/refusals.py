@@ -33,6 +33,8 @@ SHAPES: dict[str, Shape] = {
     "missing_api_key": Shape(401, "authentication_error"),
     "insufficient_balance": Shape(402, "insufficient_quota"),
     "account_unverified": Shape(403, "permission_error"),
+    "key_paused": Shape(403, "permission_error"),
+    "address_not_allowed": Shape(403, "permission_error"),
     "account_frozen": Shape(403, "permission_error"),
     "model_not_allowed": Shape(403, "permission_error"),
     "privacy_restricted": Shape(403, "permission_error"),

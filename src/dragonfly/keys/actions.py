@@ -10,8 +10,8 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.secrets import KEY_ID_LENGTH, Secret, key_hint, key_id_of, new_key
 from dragonfly.infra.changes import record_change
-from dragonfly.keys.rules import KeyLimits, Peppers, is_key_group, is_name
-from dragonfly.keys.tables import key_spend, keys
+from dragonfly.keys.rules import KeyLimits, Peppers, SpendLimits, is_key_group, is_name
+from dragonfly.keys.tables import account_limits, key_spend, keys
 
 KEYS_PER_ACCOUNT_MAX = 1_000
 GRACE_S_MAX = 30 * 86_400
@@ -84,6 +84,9 @@ class ProfileUnknown(DragonflyError):
         super().__init__("There is no such routing profile. GET /api/routing/profiles lists yours.")
 
 
+_WINDOW_COLUMNS = ("spend_daily_nusd", "spend_weekly_nusd", "spend_monthly_nusd")
+
+
 class KeyChanges(NamedTuple):
     """What an update changes; None leaves a field alone."""
 
@@ -153,6 +156,35 @@ def limit_key(connection: Connection, key_id: KeyId, limits: KeyLimits, *, accou
     record_change(connection, f"key/{key_id}")
 
 
+def limit_account(connection: Connection, account_id: AccountId, limits: SpendLimits, *, now_ns: int) -> None:
+    """Replaces what all keys of the account together may spend. KeyInvalid, KeyOwnerUnknown."""
+    if not limits.is_valid():
+        raise KeyInvalid
+    row = {**dict(zip(_WINDOW_COLUMNS, limits, strict=True)), "updated_at_ns": now_ns}
+    wanted = update(account_limits).where(account_limits.c.account_id == account_id)
+    if not connection.execute(wanted.values(row)).rowcount:
+        try:
+            connection.execute(insert(account_limits).values(account_id=account_id, **row))
+        except IntegrityError:
+            raise KeyOwnerUnknown from None
+    record_change(connection, f"account/{account_id}")
+
+
+def pause_key(connection: Connection, key_id: KeyId, *, now_ns: int) -> bool:
+    """Pauses a key for spending far above its habit; False when it is not in use or paused already."""
+    wanted = update(keys).where(keys.c.id == key_id, keys.c.paused_at_ns.is_(None), keys.c.revoked_at_ns.is_(None))
+    if not connection.execute(wanted.values(paused_at_ns=now_ns)).rowcount:
+        return False
+    record_change(connection, f"key/{key_id}")
+    return True
+
+
+def resume_key(connection: Connection, key_id: KeyId, *, account_id: AccountId, now_ns: int) -> None:
+    """The owner lets a paused key go on. KeyNotFound, KeyRevoked."""
+    row: dict[str, object] = {"paused_at_ns": None, "resumed_at_ns": now_ns, "updated_at_ns": now_ns}
+    _update_live_key(connection, key_id, row, account_id=account_id)
+
+
 def change_key(
     connection: Connection, key_id: KeyId, changes: KeyChanges, *, account_id: AccountId, now_ns: int
 ) -> None:
@@ -167,6 +199,8 @@ def change_key(
         row |= _limits_row(changes.limits)
     if changes.is_disabled is not None:
         row["disabled_at_ns"] = now_ns if changes.is_disabled else None
+        if not changes.is_disabled:
+            row |= {"paused_at_ns": None, "resumed_at_ns": now_ns}
     if changes.routing_profile_id is not None:
         _require_profile(connection, account_id, changes.routing_profile_id or None)
         row["routing_profile_id"] = changes.routing_profile_id or None
@@ -258,4 +292,9 @@ def _limits_row(limits: KeyLimits) -> dict[str, object]:
         "spend_limit_nusd": limits.spend_limit_nusd,
         "models": None if limits.models is None else json.dumps(sorted(limits.models)),
         "expires_at_ns": limits.expires_at_ns,
+        "tokens_per_minute": limits.tokens_per_minute,
+        "spend_daily_nusd": limits.spend_daily_nusd,
+        "spend_weekly_nusd": limits.spend_weekly_nusd,
+        "spend_monthly_nusd": limits.spend_monthly_nusd,
+        "networks": None if limits.networks is None else json.dumps(limits.networks),
     }

@@ -9,14 +9,17 @@ from sqlalchemy import Connection, RowMapping, Select, column, select, table
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.routing import RoutingRules
 from dragonfly.core.secrets import key_id_of
-from dragonfly.keys.rules import KeyLimits, Peppers
-from dragonfly.keys.tables import key_spend, keys
+from dragonfly.keys.rules import NO_SPEND_LIMITS, KeyLimits, Peppers, SpendLimits
+from dragonfly.keys.tables import account_limits, key_spend, keys
 
 KEYS_PAGE_MAX = 1_000
 
 _accounts = table("accounts", column("id"), column("verified_at_ns"), column("frozen_at_ns"))
 _profiles = table("routing_profiles", column("id"), column("rules"))
 _PRIVATE = ("digest", "previous_digest", "previous_pepper_version", "previous_until_ns")
+
+
+_WINDOW_COLUMNS = ("spend_daily_nusd", "spend_weekly_nusd", "spend_monthly_nusd")
 
 
 class StoredKey(NamedTuple):
@@ -41,6 +44,10 @@ class StoredKey(NamedTuple):
     disabled_at_ns: int | None = None
     routing_profile_id: str | None = None
     routing: RoutingRules | None = None
+    account_spend: SpendLimits = NO_SPEND_LIMITS
+    """What all keys of the account together may spend."""
+    paused_at_ns: int | None = None
+    resumed_at_ns: int | None = None
     secret_until_ns: int | None = None
     """The key was found by the secret it had before a rotation; that one works until then."""
 
@@ -94,9 +101,11 @@ def _stored_keys() -> Select[tuple[object, ...]]:
         key_spend, key_spend.c.key_id == keys.c.id
     )
     joined = joined.outerjoin(_profiles, _profiles.c.id == keys.c.routing_profile_id)
+    joined = joined.outerjoin(account_limits, account_limits.c.account_id == keys.c.account_id)
     columns = [column for column in keys.c if column.name not in _PRIVATE]
     others = (key_spend.c.spent_nusd, key_spend.c.leased_nusd, _accounts.c.verified_at_ns, _accounts.c.frozen_at_ns)
-    wanted = select(*columns, *others, _profiles.c.rules).select_from(joined)
+    windows = [account_limits.c[name].label(f"account_{name}") for name in _WINDOW_COLUMNS]
+    wanted = select(*columns, *others, *windows, _profiles.c.rules).select_from(joined)
     return cast("Select[tuple[object, ...]]", wanted)
 
 
@@ -118,6 +127,9 @@ def _stored_key(row: RowMapping) -> StoredKey:
         updated_at_ns=row["updated_at_ns"],
         disabled_at_ns=row["disabled_at_ns"],
         routing_profile_id=row["routing_profile_id"],
+        account_spend=SpendLimits(*(row[f"account_{name}"] for name in _WINDOW_COLUMNS)),
+        paused_at_ns=row["paused_at_ns"],
+        resumed_at_ns=row["resumed_at_ns"],
         routing=None if row["rules"] is None else RoutingRules.from_json(row["rules"]),
     )
 
@@ -130,4 +142,7 @@ def _limits(row: RowMapping) -> KeyLimits:
         spend_limit_nusd=row["spend_limit_nusd"],
         models=None if models is None else frozenset(json.loads(models)),
         expires_at_ns=row["expires_at_ns"],
+        tokens_per_minute=row["tokens_per_minute"],
+        networks=None if row["networks"] is None else tuple(json.loads(row["networks"])),
+        **{name: row[name] for name in _WINDOW_COLUMNS},
     )

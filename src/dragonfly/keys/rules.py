@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from dragonfly.core.addresses import parse_networks
 from dragonfly.core.secrets import keyed_digest
 
 PEPPER_BYTES_MIN = 32
@@ -13,6 +15,8 @@ NAME_LENGTH_MAX = 100
 REQUESTS_PER_MINUTE_MAX = 1_000_000
 CONCURRENCY_MAX = 100_000
 SPEND_LIMIT_NUSD_MAX = 10**18
+TOKENS_PER_MINUTE_MAX = 1_000_000_000
+NETWORKS_MAX = 50
 KEY_GROUP_LENGTH_MAX = 64
 _KEY_GROUP = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 
@@ -43,6 +47,24 @@ class Peppers:
         return f"Peppers(current={self.current})"
 
 
+class SpendLimits(NamedTuple):
+    """The most that may be spent in a day, a week (from Monday) and a month of UTC, in nano-USD; None: no limit."""
+
+    daily_nusd: int | None = None
+    weekly_nusd: int | None = None
+    monthly_nusd: int | None = None
+
+    @property
+    def is_none(self) -> bool:
+        return self.daily_nusd is None and self.weekly_nusd is None and self.monthly_nusd is None
+
+    def is_valid(self) -> bool:
+        return all(_lies_in(value, SPEND_LIMIT_NUSD_MAX) for value in self)
+
+
+NO_SPEND_LIMITS = SpendLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
     """What a key may do; None: the installation's default, and for models, money and expiry no limit."""
@@ -54,6 +76,17 @@ class KeyLimits:
     spend_limit_nusd: int | None = None
     models: frozenset[str] | None = None
     expires_at_ns: int | None = None
+    tokens_per_minute: int | None = None
+    """0: no limit."""
+    spend_daily_nusd: int | None = None
+    spend_weekly_nusd: int | None = None
+    spend_monthly_nusd: int | None = None
+    networks: tuple[str, ...] | None = None
+    """CIDR; None: usable from anywhere."""
+
+    @property
+    def spend(self) -> SpendLimits:
+        return SpendLimits(self.spend_daily_nusd, self.spend_weekly_nusd, self.spend_monthly_nusd)
 
     def is_valid(self) -> bool:
         """Every number in its bounds, and a list of models that is neither empty nor endless."""
@@ -62,10 +95,20 @@ class KeyLimits:
             _lies_in(self.requests_per_minute, REQUESTS_PER_MINUTE_MAX)
             and _lies_in(self.concurrency_max, CONCURRENCY_MAX)
             and _lies_in(self.spend_limit_nusd, SPEND_LIMIT_NUSD_MAX)
+            and _lies_in(self.tokens_per_minute, TOKENS_PER_MINUTE_MAX)
+            and self.spend.is_valid()
+            and (self.networks is None or _are_networks(self.networks))
             and (self.expires_at_ns is None or 0 < self.expires_at_ns < 2**63)
             and (models is None or 0 < len(models) <= MODELS_MAX)
             and all(0 < len(model) <= MODEL_LENGTH_MAX for model in models or ())
         )
+
+
+def _are_networks(texts: tuple[str, ...]) -> bool:
+    try:
+        return 0 < len(parse_networks(texts)) <= NETWORKS_MAX
+    except ValueError:
+        return False
 
 
 def is_name(text: str) -> bool:

@@ -27,6 +27,13 @@ keys = Table(
     Column("previous_digest", LargeBinary),
     Column("previous_pepper_version", Integer),
     Column("previous_until_ns", BIG),
+    Column("tokens_per_minute", Integer),
+    Column("networks", Text),
+    Column("spend_daily_nusd", BIG),
+    Column("spend_weekly_nusd", BIG),
+    Column("spend_monthly_nusd", BIG),
+    Column("paused_at_ns", BIG),
+    Column("resumed_at_ns", BIG),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("requests_per_minute >= 0", name="requests_per_minute"),
     CheckConstraint("concurrency_max >= 0", name="concurrency_max"),
@@ -58,6 +65,13 @@ keys = Table(
             "previous_digest": "Keyed hash of the secret before a rotation",
             "previous_pepper_version": "Which secret that hash was made with",
             "previous_until_ns": "Until when the secret before a rotation works",
+            "tokens_per_minute": "Its own limit of tokens",
+            "networks": "From which networks it may be used, as its owner said",
+            "spend_daily_nusd": "Its own limit of spending in a day",
+            "spend_weekly_nusd": "Its own limit of spending in a week",
+            "spend_monthly_nusd": "Its own limit of spending in a month",
+            "paused_at_ns": "When it was paused for spending far above its habit",
+            "resumed_at_ns": "When its owner let it go on",
         },
     },
 )
@@ -86,6 +100,31 @@ key_spend = Table(
     },
 )
 """Counters of each key since its creation. Only keys with a spending limit lease."""
+
+account_limits = Table(
+    "account_limits",
+    SCHEMA,
+    Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
+    Column("spend_daily_nusd", BIG),
+    Column("spend_weekly_nusd", BIG),
+    Column("spend_monthly_nusd", BIG),
+    Column("updated_at_ns", BIG, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "What all keys of an account together may spend",
+        "category": "account",
+        "lifetime": "account",
+        "columns": {
+            "account_id": "Whose keys",
+            "spend_daily_nusd": "In a day of UTC",
+            "spend_weekly_nusd": "In a week of UTC, from Monday",
+            "spend_monthly_nusd": "In a month of UTC",
+            "updated_at_ns": "When it was last changed",
+        },
+    },
+)
+"""NULL: no limit."""
 
 management_keys = Table(
     "management_keys",

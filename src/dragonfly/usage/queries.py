@@ -160,3 +160,21 @@ def cost_in_closed_months(connection: Connection, account_id: AccountId, *, firs
     total = select(func.coalesce(func.sum(usage_months.c.cost_nusd), 0))
     total = total.where(usage_months.c.account_id == account_id, usage_months.c.month.between(first, last))
     return int(connection.execute(total).scalar_one())
+
+
+def spent_since(
+    connection: Connection, *, now_ns: int, account_id: AccountId | None = None, key_id: KeyId | None = None
+) -> KeyCosts:
+    """What an account, or one key, has spent in the day, week and month of UTC that `now_ns` lies in."""
+    day = day_of(now_ns)
+    first = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).replace(day=1)
+    month = day_of(int(first.timestamp()) * 1_000_000_000)
+    week = week_start(day)
+    whose = usage_days.c.account_id == account_id if key_id is None else usage_days.c.key_id == key_id
+    wanted = (
+        select(usage_days.c.day, func.sum(usage_days.c.cost_nusd))
+        .where(whose, usage_days.c.day >= min(week, month))
+        .group_by(usage_days.c.day)
+    )
+    costs = {int(at): int(cost) for at, cost in connection.execute(wanted)}
+    return KeyCosts(*(sum(cost for at, cost in costs.items() if at >= start) for start in (day, week, month)))
