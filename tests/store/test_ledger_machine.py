@@ -22,6 +22,8 @@ def databases(url: str, folder: Path) -> Callable[[], Engine]:
     return copies_of_one(folder) if url.startswith("sqlite") else lambda: open_engine(url)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_random_lives_leave_the_books_right(url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     steps = live(LedgerMachine, databases(url, tmp_path_factory.mktemp("lives")), lives=LIVES)
     assert steps > LIVES * STEPS_PER_LIFE // 2
@@ -81,6 +83,8 @@ class ForgetsLeases(LedgerMachine):
         return 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mistake", [ReadsThenWrites, ChargesReplays, CreditsEveryEvent, ForgetsLeases])
 def test_a_mistake_that_is_put_back_is_found(mistake: type[LedgerMachine], tmp_path: Path) -> None:
     with pytest.raises(Exception) as caught:
