@@ -1,5 +1,6 @@
 """/api/admin/accounts and /api/admin/keys: what operators do for and to people. All of it leaves a row in the log."""
 
+import hashlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query
@@ -122,17 +123,8 @@ def admin_people_routes(desk: Desk) -> APIRouter:
         """Send an Idempotency-Key: the same one never gives twice, whatever happens in between."""
         if not 0 < wanted.amount_usd <= GRANT_NUSD_MAX:
             raise GrantInvalid
-        now_ns = desk.clock.now_ns()
-        key = f"operator/{principal.account_id}/{repeat_key or desk.ids.new('grt-', now_ns)}"[:200]
-
-        def give(connection: Connection) -> PersonInDetail:
-            case = Case(connection, desk, principal)
-            target = _target(case, account_id)
-            case.record(AuditAction.CREDIT_GRANT, target, wanted.reason)
-            grant_credit(connection, target, amount_nusd=wanted.amount_usd, idempotency_key=key, now_ns=now_ns)
-            return _in_detail(connection, target)
-
-        return await desk.write(give)
+        key = repeat_key or desk.ids.new("grt-", desk.clock.now_ns())
+        return await desk.write(lambda connection: _grant(Case(connection, desk, principal), account_id, wanted, key))
 
     @routes.post("/{account_id}/freeze", operation_id="admin_freeze", summary="Stop an account", openapi_extra=kept())
     async def freeze(principal: Operator, account_id: AccountPath, wanted: Because) -> PersonInDetail:
@@ -143,7 +135,7 @@ def admin_people_routes(desk: Desk) -> APIRouter:
         )
 
     @routes.post(
-        "/{account_id}/unfreeze", operation_id="admin_unfreeze", summary="Let it work again", openapi_extra=kept()
+        "/{account_id}/unfreeze", operation_id="admin_unfreeze", summary="Thaw an account", openapi_extra=kept()
     )
     async def unfreeze(principal: Operator, account_id: AccountPath, wanted: Because) -> PersonInDetail:
         action = AuditAction.ACCOUNT_UNFREEZE
@@ -199,7 +191,9 @@ def admin_key_routes(desk: Desk) -> APIRouter:
 
         return await desk.write(work)
 
-    @routes.post("/keys/{key_id}/disable", operation_id="admin_disable_key", summary="Stop it", openapi_extra=kept())
+    @routes.post(
+        "/keys/{key_id}/disable", operation_id="admin_disable_key", summary="Stop a key", openapi_extra=kept()
+    )
     async def disable(principal: Operator, key_id: KeyIdPath, wanted: Because) -> KeyOfPerson:
         """Its owner can switch it on again; freeze the account to prevent that."""
         action = AuditAction.KEY_DISABLE
@@ -208,7 +202,7 @@ def admin_key_routes(desk: Desk) -> APIRouter:
         )
 
     @routes.post(
-        "/keys/{key_id}/enable", operation_id="admin_enable_key", summary="Let it work", openapi_extra=kept()
+        "/keys/{key_id}/enable", operation_id="admin_enable_key", summary="Let a key work again", openapi_extra=kept()
     )
     async def enable(principal: Operator, key_id: KeyIdPath, wanted: Because) -> KeyOfPerson:
         action = AuditAction.KEY_ENABLE
@@ -226,6 +220,15 @@ def _target(case: Case, account_id: str) -> AccountId:
     if account_by_id(case.connection, AccountId(account_id)) is None:
         raise AccountNotFound
     return AccountId(account_id)
+
+
+def _grant(case: Case, account_id: str, wanted: GrantWanted, repeat_key: str) -> PersonInDetail:
+    target = _target(case, account_id)
+    case.record(AuditAction.CREDIT_GRANT, target, wanted.reason)
+    # Hashed, because the ledger takes shorter keys than the header does, and cutting one off could hide a grant.
+    key = f"operator/{case.principal.account_id}/{hashlib.sha256(repeat_key.encode()).hexdigest()}"
+    grant_credit(case.connection, target, amount_nusd=wanted.amount_usd, idempotency_key=key, now_ns=case.now_ns)
+    return _in_detail(case.connection, target)
 
 
 def _freeze(case: Case, account_id: str, reason: str, action: AuditAction) -> PersonInDetail:

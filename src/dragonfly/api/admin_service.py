@@ -119,7 +119,10 @@ def admin_service_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         return Page(data=page, next_cursor=next_cursor)
 
     @routes.post(
-        "/channels/pause", operation_id="admin_pause_channel", summary="Out of service", openapi_extra=kept()
+        "/channels/pause",
+        operation_id="admin_pause_channel",
+        summary="Take a channel out of service",
+        openapi_extra=kept(),
     )
     async def pause(principal: Operator, wanted: ChannelSwitched) -> ChannelShown:
         """No new request goes there from within a second on; running ones end as they would."""
@@ -129,7 +132,10 @@ def admin_service_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         )
 
     @routes.post(
-        "/channels/resume", operation_id="admin_resume_channel", summary="In service again", openapi_extra=kept()
+        "/channels/resume",
+        operation_id="admin_resume_channel",
+        summary="Put a channel back into service",
+        openapi_extra=kept(),
     )
     async def resume(principal: Operator, wanted: ChannelSwitched) -> ChannelShown:
         action = AuditAction.CHANNEL_RESUME
