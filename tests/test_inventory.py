@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, MetaData, Table, Text
 
+from dragonfly.mail.kinds import MailKind
 from dragonfly.privacy.datamap import data_map
 from dragonfly.privacy.inventory import (
     Category,
@@ -16,7 +17,7 @@ from dragonfly.privacy.inventory import (
     describe_table,
     described_tables,
 )
-from dragonfly.privacy.outside import LOG_FIELDS, SERVICES, provider_hosts
+from dragonfly.privacy.outside import LOG_FIELDS, MAILS, SERVICES, mail_entries, provider_hosts
 from tests.events import declared_events
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,6 +94,11 @@ def test_no_column_is_named_as_content_would_be(described: TableEntry) -> None:
 
 def test_every_field_of_a_log_line_has_an_entry_and_no_entry_is_left_over() -> None:
     assert {field for event in declared_events() for field in event.fields} == set(LOG_FIELDS)
+
+
+def test_every_kind_of_mail_has_an_entry() -> None:
+    assert set(MAILS) == set(MailKind)
+    assert [entry.name for entry in mail_entries()] == [kind.value for kind in MailKind]
 
 
 def hosts_in(path: Path) -> set[str]:

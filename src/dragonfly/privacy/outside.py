@@ -1,9 +1,10 @@
-"""The part of the inventory that is not in the database: fields of log lines, and hosts that data goes to."""
+"""The part of the inventory that is not in the database: fields of log lines, mails, and hosts that data goes to."""
 
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from dragonfly.catalog.builtin import load_builtin
+from dragonfly.mail.kinds import RULES, MailKind
 from dragonfly.privacy.inventory import BASES, Category, Entry
 
 LOG_LIFETIME = "as long as the operator keeps the log"
@@ -114,4 +115,49 @@ def log_entries() -> tuple[Entry, ...]:
     return tuple(
         Entry(name, said.purpose, said.category, LOG_LIFETIME, BASES[said.category])
         for name, said in sorted(LOG_FIELDS.items())
+    )
+
+
+MAILS: dict[MailKind, str] = {
+    MailKind.VERIFY_EMAIL: "Proves that an address is its owner's",
+    MailKind.ACCOUNT_EXISTS: "Tells the owner of an address that somebody tried to register it",
+    MailKind.PASSWORD_RESET: "Lets the owner choose a new password",
+    MailKind.PASSWORD_CHANGED: "Tells of a new password, so that a thief is noticed",
+    MailKind.EMAIL_CHANGE: "Proves a new address",
+    MailKind.EMAIL_CHANGED: "Tells the old address that there is a new one",
+    MailKind.NEW_SIGN_IN: "Tells of a sign-in from a browser that was not seen before",
+    MailKind.SECOND_FACTOR_CHANGED: "Tells that the second factor was switched on or off",
+    MailKind.KEY_CREATED: "Tells of a new key, by its name and hint",
+    MailKind.WELCOME_START: "Shows how to begin",
+    MailKind.WELCOME_ROUTES: "Shows how models are chosen",
+    MailKind.WELCOME_HELP: "Says where help is",
+    MailKind.LOW_BALANCE: "Warns before requests are refused for want of money",
+    MailKind.SPEND_BREAKER: "Tells that a key was stopped because it spent unusually much",
+    MailKind.RECEIPT: "Says what was paid",
+    MailKind.RECHARGE_FAILED: "Tells that a payment that was agreed on did not succeed",
+    MailKind.REFUND: "Says what was paid back",
+    MailKind.DISPUTE_OPENED: "Tells that a bank demands a payment back",
+    MailKind.DISPUTE_CLOSED: "Tells how that ended",
+    MailKind.DATA_REQUEST_STATUS: "Tells how far a request for a copy or for deletion is",
+    MailKind.TICKET_OPENED: "Confirms a message to support",
+    MailKind.TICKET_REPLY: "Carries the answer of support",
+    MailKind.ANNOUNCEMENT: "Tells of changes",
+    MailKind.OPERATOR_ALERT: "Tells the operator what needs a person",
+    MailKind.TEST: "Shows the operator that mail works",
+}
+"""What each kind of mail is for. None carries a key, a prompt, an answer or an exact balance."""
+MAIL_BASES = {True: "contract", False: "legitimate interest; can be switched off with one click"}
+
+
+def mail_entries() -> tuple[Entry, ...]:
+    """Kinds of mail as entries of the inventory."""
+    return tuple(
+        Entry(
+            kind.value,
+            f"{MAILS[kind]}; fills in: {', '.join(RULES[kind].fields) or 'nothing'}",
+            Category.ACCOUNT,
+            "values until it is sent, the rest as mail_outbox",
+            MAIL_BASES[RULES[kind].choice is None],
+        )
+        for kind in MailKind
     )
