@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from dragonfly.accounts.actions import freeze_account
+from dragonfly.core.ids import KeyId
 from dragonfly.infra.database import read, write
+from dragonfly.keys.actions import pause_key
 from dragonfly.keys.management import MANAGEMENT_KEYS_PER_ACCOUNT_MAX
 from dragonfly.keys.queries import key_by_digest
 from dragonfly.keys.tables import management_keys
@@ -79,6 +81,38 @@ async def test_a_key_is_changed_field_by_field(office: Office) -> None:
     assert (await office.ask("alice", "DELETE", path)).status_code == 200, "a second time changes nothing"
     again = await office.ask("alice", "PATCH", path, {"disabled": False})
     assert (again.status_code, again.json()["error"]["code"]) == (409, "key_revoked")
+
+
+async def test_every_limit_can_be_set_shown_and_lifted(office: Office) -> None:
+    wanted = {
+        "spend_usd": "5",
+        "spend_daily_usd": "1",
+        "spend_weekly_usd": "2.5",
+        "spend_monthly_usd": "4",
+        "requests_per_minute": 60,
+        "tokens_per_minute": 10_000,
+        "concurrency": 3,
+        "models": ["a/a"],
+        "networks": ["192.0.2.0/24"],
+    }
+    key = (await office.ask("alice", "POST", "/api/keys", {"limits": wanted})).json()
+    assert {**key["limits"], "spend_left_usd": None} == {**wanted, "spend_left_usd": None}
+    path = f"/api/keys/{key['id']}"
+    for name in wanted:
+        lifted = (await office.ask("alice", "PATCH", path, {"limits": {name: None}})).json()["limits"]
+        assert lifted[name] is None
+    assert set(lifted.values()) == {None}
+    got = await office.ask("alice", "PATCH", path, {"limits": {"networks": ["everywhere"]}})
+    assert (got.status_code, got.json()["error"]["code"]) == (422, "key_invalid")
+
+
+async def test_a_paused_key_says_so_and_its_owner_lets_it_go_on(office: Office) -> None:
+    key = (await office.ask("alice", "POST", "/api/keys", {})).json()["id"]
+    with write(office.engine) as connection:
+        assert pause_key(connection, KeyId(key), now_ns=START_NS)
+    assert (await office.ask("alice", "GET", f"/api/keys/{key}")).json()["status"] == "paused"
+    resumed = await office.ask("alice", "PATCH", f"/api/keys/{key}", {"disabled": False})
+    assert resumed.json()["status"] == "active"
 
 
 async def test_a_rotated_key_has_another_secret_and_the_same_id(office: Office) -> None:

@@ -11,13 +11,21 @@ from dragonfly.catalog.quotes import moment_text
 from dragonfly.core.money import usd_text
 from dragonfly.keys.actions import GRACE_S_MAX, KeyChanges
 from dragonfly.keys.queries import StoredKey
-from dragonfly.keys.rules import KEY_GROUP_LENGTH_MAX, MODELS_MAX, NAME_LENGTH_MAX, KeyLimits
+from dragonfly.keys.rules import (
+    KEY_GROUP_LENGTH_MAX,
+    MODELS_MAX,
+    NAME_LENGTH_MAX,
+    NETWORKS_MAX,
+    TOKENS_PER_MINUTE_MAX,
+    KeyLimits,
+)
 from dragonfly.usage.reports import KeyActivity
 
 GRACE_S_DEFAULT = 0
 GROUP_PATTERN = r"^[a-z0-9_-]*$"
 ONCE = "Shown once; null when the request is repeated with the same Idempotency-Key."
 
+KeyStatus = Literal["active", "disabled", "paused", "expired", "revoked"]
 KeyName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX, examples=["laptop"])]
 KeyGroup = Annotated[str, Field(max_length=KEY_GROUP_LENGTH_MAX, pattern=GROUP_PATTERN, examples=["team-a"])]
 KeyIdPath = Annotated[
@@ -29,11 +37,24 @@ class LimitsWanted(Strict):
     """What a key may do. A field that is left out stays as it is; null removes the limit."""
 
     spend_usd: Annotated[Usd | None, Field(description="Most the key may ever spend.")] = None
+    spend_daily_usd: Annotated[Usd | None, Field(description="Within a UTC day.")] = None
+    spend_weekly_usd: Annotated[Usd | None, Field(description="Within a UTC week, from Monday.")] = None
+    spend_monthly_usd: Annotated[Usd | None, Field(description="Within a UTC month.")] = None
     requests_per_minute: Annotated[int | None, Field(ge=0, le=1_000_000, description="0: no limit.")] = None
+    tokens_per_minute: Annotated[int | None, Field(ge=0, le=TOKENS_PER_MINUTE_MAX, description="0: no limit.")] = None
     concurrency: Annotated[int | None, Field(ge=0, le=100_000, description="Open requests; 0: no limit.")] = None
     models: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
         Field(min_length=1, max_length=MODELS_MAX, description="Ids of models; null: all."),
+    ] = None
+    networks: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=50)]] | None,
+        Field(
+            min_length=1,
+            max_length=NETWORKS_MAX,
+            description="Where the key may be used from; null: anywhere.",
+            examples=[["192.0.2.0/24", "2001:db8::/32"]],
+        ),
     ] = None
 
 
@@ -71,9 +92,14 @@ class LimitsShown(BaseModel):
 
     spend_usd: str | None
     spend_left_usd: str | None
+    spend_daily_usd: str | None
+    spend_weekly_usd: str | None
+    spend_monthly_usd: str | None
     requests_per_minute: int | None
+    tokens_per_minute: int | None
     concurrency: int | None
     models: list[str] | None
+    networks: list[str] | None
 
 
 class SpendShown(BaseModel):
@@ -92,7 +118,9 @@ class KeyShown(BaseModel):
     hint: Annotated[str, Field(description="How to recognise the key.", examples=["sk-df-4HbQ...x81K"])]
     name: str
     key_group: str
-    status: Literal["active", "disabled", "expired", "revoked"]
+    status: Annotated[
+        KeyStatus, Field(description="paused: it spent far above its habit; `disabled: false` lets it go on.")
+    ]
     limits: LimitsShown
     spend: SpendShown
     routing_profile_id: str | None
@@ -110,10 +138,18 @@ class KeyMade(KeyShown):
 
 def limits_wanted(wanted: LimitsWanted, present: KeyLimits) -> KeyLimits:
     """`present` with the fields that the request names."""
-    names = {"spend_usd": "spend_limit_nusd", "concurrency": "concurrency_max"}
+    names = {
+        "spend_usd": "spend_limit_nusd",
+        "spend_daily_usd": "spend_daily_nusd",
+        "spend_weekly_usd": "spend_weekly_nusd",
+        "spend_monthly_usd": "spend_monthly_nusd",
+        "concurrency": "concurrency_max",
+    }
     given = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     if given.get("models") is not None:
         given["models"] = frozenset(given["models"])
+    if given.get("networks") is not None:
+        given["networks"] = tuple(given["networks"])
     return replace(present, **{names.get(name, name): value for name, value in given.items()})
 
 
@@ -161,19 +197,30 @@ def key_shown(stored: StoredKey, activity: KeyActivity, now_ns: int) -> KeyShown
 
 def _limits_shown(stored: StoredKey) -> LimitsShown:
     limits = stored.limits
-    most, models = limits.spend_limit_nusd, limits.models
+    most, models, networks = limits.spend_limit_nusd, limits.models, limits.networks
     return LimitsShown(
         spend_usd=None if most is None else usd_text(most),
         spend_left_usd=None if most is None else usd_text(max(0, most - stored.spent_nusd)),
+        spend_daily_usd=_usd_shown(limits.spend_daily_nusd),
+        spend_weekly_usd=_usd_shown(limits.spend_weekly_nusd),
+        spend_monthly_usd=_usd_shown(limits.spend_monthly_nusd),
         requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
         concurrency=limits.concurrency_max,
         models=None if models is None else sorted(models),
+        networks=None if networks is None else list(networks),
     )
 
 
-def _status(stored: StoredKey, now_ns: int) -> Literal["active", "disabled", "expired", "revoked"]:
+def _usd_shown(nusd: int | None) -> str | None:
+    return None if nusd is None else usd_text(nusd)
+
+
+def _status(stored: StoredKey, now_ns: int) -> KeyStatus:
     if stored.revoked_at_ns is not None:
         return "revoked"
     if stored.limits.expires_at_ns is not None and stored.limits.expires_at_ns <= now_ns:
         return "expired"
-    return "active" if stored.disabled_at_ns is None else "disabled"
+    if stored.disabled_at_ns is not None:
+        return "disabled"
+    return "active" if stored.paused_at_ns is None else "paused"
