@@ -154,7 +154,9 @@ def make_log() -> EventLog:
 
 def make_settings() -> AdmissionSettings:
     """For tests of real processes: the jobs run often, leases are small."""
-    return AdmissionSettings(lease_nusd=5_000_000, heartbeat_s=0.05, refresh_s=0.05, requests_per_minute=0)
+    return AdmissionSettings(
+        lease_nusd=5_000_000, heartbeat_s=0.05, refresh_s=0.05, requests_per_minute=0, concurrency_max=0
+    )
 
 
 def make_gate(engine: Engine, clock: Clock, settings: AdmissionSettings | None = None) -> Gate:

@@ -44,8 +44,9 @@ cooldown_max_s = 0.02
 TIMEOUTS = "timeouts = { connect_s = 1, head_s = 1, idle_s = 1 }"
 WAITING = {"rate_limited", "upstream_error", "overloaded", "store_unavailable", "no_healthy_channel"}
 """Codes that name the seconds after which trying again makes sense."""
-NOT_HERE = {"shutting_down"}
-"""Needs a server that stops: see test_serve_under_fire."""
+NOT_HERE = {"shutting_down", "generation_stopped"}
+"""The first needs a server that stops: see test_serve_under_fire. The second needs the id of an answer that has not
+begun: see test_growth."""
 
 Provoke = Callable[[Served], Awaitable[Answer]]
 
@@ -94,6 +95,19 @@ async def frozen(one: Served) -> Answer:
     key = one.customer("1")
     found = one.program.run("account", "freeze", one.account_of(key), "--reason", "a stolen card")
     assert found.code == 0, found.errors
+    return await one.ask(key=key)
+
+
+async def elsewhere(one: Served) -> Answer:
+    return await one.ask(key=one.another_key("--network", "192.0.2.0/24"))
+
+
+async def paused(one: Served) -> Answer:
+    key = one.another_key()
+    database = sqlite3.connect(one.database)
+    with database:
+        database.execute("UPDATE keys SET paused_at_ns = 1 WHERE id = ?", (key[6:16],))
+    database.close()
     return await one.ask(key=key)
 
 
@@ -152,6 +166,8 @@ PROVOKED: dict[str, Provoke] = {
     "insufficient_balance": poor,
     "account_unverified": unverified,
     "account_frozen": frozen,
+    "address_not_allowed": elsewhere,
+    "key_paused": paused,
     "privacy_restricted": asking(provider={"zdr": True}),
     "model_not_allowed": other_model_only,
     "model_not_found": asking(model="CANARY4e1b/x"),
