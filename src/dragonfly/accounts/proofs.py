@@ -8,18 +8,20 @@ import base64
 import binascii
 import hashlib
 from collections import OrderedDict
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
 
 from dragonfly.core.clock import Clock
 from dragonfly.core.errors import DragonflyError
+from dragonfly.core.lazily import Lazily
 
-ALGORITHM = "ES256"
+if TYPE_CHECKING:
+    from dragonfly.accounts import signatures
+else:
+    signatures = Lazily("dragonfly.accounts.signatures")
+
 TYPE = "dpop+jwt"
 PROOF_LENGTH_MAX = 2_000
 PROOF_AGE_S_MAX = 60
@@ -133,15 +135,13 @@ class ProofReader:
 
 def _verify(proof: str, head: _Head) -> str:
     key = head.jwk
-    is_right = (head.typ, head.alg, key.kty, key.crv, key.d) == (TYPE, ALGORITHM, "EC", "P-256", None)
+    is_right = (head.typ, head.alg, key.kty, key.crv, key.d) == (TYPE, "ES256", "EC", "P-256", None)
     if not is_right or {len(key.x), len(key.y)} != {_COORDINATE_LENGTH}:
         raise ProofInvalid
-    try:
-        public = ECKey.import_key({"kty": "EC", "crv": "P-256", "x": key.x, "y": key.y})
-        jws.deserialize_compact(proof, public, algorithms=[ALGORITHM])
-        return public.thumbprint()
-    except (JoseError, ValueError, TypeError):
-        raise ProofInvalid from None
+    fingerprint = signatures.fingerprint_of_signer(proof, key.x, key.y)
+    if fingerprint is None:
+        raise ProofInvalid
+    return fingerprint
 
 
 def _decode(part: str, kind: type[Part]) -> Part:

@@ -1,12 +1,12 @@
 """Puts together what people need to register and sign in."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import APIRouter
 from sqlalchemy import Engine
 
 from dragonfly.accounts.letters import Tools
-from dragonfly.accounts.oauth import Client, Discord, Google, Provider
+from dragonfly.accounts.oauth import Client, Provider
 from dragonfly.accounts.passwords import Passwords
 from dragonfly.accounts.proofs import ProofReader
 from dragonfly.accounts.throttles import Throttle
@@ -21,9 +21,15 @@ from dragonfly.app.setup import seal_of
 from dragonfly.core.addresses import ClientAddresses, parse_networks
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource
+from dragonfly.core.lazily import Lazily
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.database import DatabaseThreads
 from dragonfly.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from dragonfly.accounts import oauth_providers
+else:
+    oauth_providers = Lazily("dragonfly.accounts.oauth_providers")
 
 
 class PeoplesParts(NamedTuple):
@@ -81,11 +87,11 @@ def providers_of(settings: Settings, clock: Clock) -> dict[str, Provider]:
     """The providers that are configured, by name."""
     accounts, found = settings.accounts, dict[str, Provider]()
     if accounts.google_client_id:
-        client = _client(settings, Google.name, accounts.google_client_id)
-        found[Google.name] = Google(client, accounts.google_issuer, clock)
+        client = _client(settings, oauth_providers.Google.name, accounts.google_client_id)
+        found[oauth_providers.Google.name] = oauth_providers.Google(client, accounts.google_issuer, clock)
     if accounts.discord_client_id:
-        client = _client(settings, Discord.name, accounts.discord_client_id)
-        found[Discord.name] = Discord(client, accounts.discord_url)
+        client = _client(settings, oauth_providers.Discord.name, accounts.discord_client_id)
+        found[oauth_providers.Discord.name] = oauth_providers.Discord(client, accounts.discord_url)
     return found
 
 

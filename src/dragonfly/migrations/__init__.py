@@ -1,17 +1,25 @@
 """The schema's history: one line of revisions, run on both databases by the same code."""
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection, Engine, inspect
+
+from dragonfly.core.lazily import Lazily
 from dragonfly.infra.database import allow_long_statements, read, write
 
-SCHEMA_TABLES = frozenset({"alembic_version"})
+if TYPE_CHECKING:
+    from dragonfly.migrations import running
+else:
+    running = Lazily("dragonfly.migrations.running")
+
+VERSION_TABLE = "alembic_version"
+SCHEMA_TABLES = frozenset({VERSION_TABLE})
 """Tables about the schema itself."""
 _LOCK = 5_713_462_001
 """PostgreSQL's name for "somebody migrates"; SQLite's write lock says the same."""
+_REVISION = re.compile(r"^(revision|down_revision) = (?:\"(\w+)\"|None)$", re.MULTILINE)
 
 
 def upgrade(engine: Engine) -> str:
@@ -19,10 +27,12 @@ def upgrade(engine: Engine) -> str:
 
     Safe to run from several processes at once: they queue, and the later ones find nothing to do.
     """
-    with write(engine) as connection:
-        allow_long_statements(connection)
-        upgrade_in(connection)
-    return newest_revision()
+    newest = newest_revision()
+    if applied_revision(engine) != newest:
+        with write(engine) as connection:
+            allow_long_statements(connection)
+            upgrade_in(connection)
+    return newest
 
 
 def upgrade_in(connection: Connection) -> None:
@@ -30,25 +40,23 @@ def upgrade_in(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    running.run_to_head(connection)
 
 
 def newest_revision() -> str:
-    """The revision that this version of the software needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None, "there is at least one migration, and one head"
-    return revision
+    """The revision that this version of the software needs: the one that no other stands on."""
+    folder = resources.files("dragonfly.migrations") / "versions"
+    lines = [dict(_REVISION.findall(file.read_text())) for file in folder.iterdir() if file.name.endswith(".py")]
+    stood_on = {line["down_revision"] for line in lines if line}
+    heads = [line["revision"] for line in lines if line and line["revision"] not in stood_on]
+    assert len(heads) == 1, "there is at least one migration, and one head"
+    return str(heads[0])
 
 
 def applied_revision(engine: Engine) -> str | None:
     """The revision that the database has; None: it is empty."""
     with read(engine) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "dragonfly:migrations")
-    return config
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one_or_none()
+    return None if found is None else str(found)

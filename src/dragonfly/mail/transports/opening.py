@@ -2,15 +2,20 @@
 
 import ssl
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from dragonfly.core.lazily import Lazily
 from dragonfly.core.secrets import Secret
 from dragonfly.mail.transports import Transport
 from dragonfly.mail.transports.console import ConsoleTransport
-from dragonfly.mail.transports.resend import ResendTransport
 from dragonfly.mail.transports.sender import Sender
 from dragonfly.mail.transports.smtp import SmtpServer, SmtpTls, SmtpTransport
 from dragonfly.settings import MailSettings
+
+if TYPE_CHECKING:
+    from dragonfly.mail.transports import resend
+else:
+    resend = Lazily("dragonfly.mail.transports.resend")
 
 
 def open_transport(settings: MailSettings, console: TextIO) -> Transport:
@@ -19,7 +24,7 @@ def open_transport(settings: MailSettings, console: TextIO) -> Transport:
         return ConsoleTransport(console)
     sender = Sender(settings.from_address, settings.from_name, settings.reply_to)
     if settings.transport == "resend":
-        return ResendTransport(
+        return resend.ResendTransport(
             api_key=Secret(settings.resend_api_key.get_secret_value()),
             url=settings.resend_url,
             sender=sender,
