@@ -12,27 +12,36 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from dragonfly.accounts.actions import create_account
+from dragonfly.api.desk import Desk
+from dragonfly.api.payment_webhook import PATH as WEBHOOK_PATH
 from dragonfly.app.build import open_log, run
+from dragonfly.app.payments import open_cashier
 from dragonfly.app.serve import AddressUnusable, bind
 from dragonfly.app.setup import Configured, peppers_of, set_up_store
 from dragonfly.catalog.build import build_catalog
 from dragonfly.core.clock import Clock, SystemClock
-from dragonfly.core.ids import IdSource
+from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.core.money import from_usd, usd_text
 from dragonfly.core.secrets import Secret
-from dragonfly.infra.database import write
-from dragonfly.infra.logging import Level
+from dragonfly.infra.database import DatabaseThreads, read, write
+from dragonfly.infra.logging import EventLog, Level
 from dragonfly.keys.actions import issue_key
 from dragonfly.ledger.actions import grant_credit
+from dragonfly.payments.queries import topup_by_id
+from dragonfly.payments.simulated import SimulatedStripe
+from dragonfly.payments.topups import TopupWish, begin_topup
 from dragonfly.providers.simulated import MODEL, SimulatedUpstream
-from dragonfly.settings import ServerSettings, Settings
+from dragonfly.settings import PaymentSettings, ServerSettings, Settings
 
 HOST = "127.0.0.1"
 PORT_DEFAULT = "8080"
 CREDIT_NUSD = from_usd("5")
+TOPUP_USD = "10"
+PAGE_OPEN_S = 23 * 3_600
 PUBLIC_MODEL = "simulated/chat"
 SHUTDOWN_S = 4.0
 UPSTREAM_START_S_MAX = 10.0
@@ -53,6 +62,10 @@ See the balance fall by the cost in the last chunk, and what is on offer:
 
   curl $OPENAI_BASE_URL/credits -H "Authorization: Bearer $OPENAI_API_KEY"
   curl $OPENAI_BASE_URL/models -H "Authorization: Bearer $OPENAI_API_KEY"
+
+Pay in {topup} USD with a test card at a simulated Stripe, and ask for the credits again:
+
+  {pay_url}
 
 With OpenAI's SDK for Python (pip install openai), in the same terminal:
 
@@ -76,21 +89,56 @@ def run_demo(environ: Mapping[str, str], show: Callable[[str], None]) -> None:
         bind(HOST, _port(environ)) as bound,
         tempfile.TemporaryDirectory(prefix="dragonfly-demo-") as folder,
         simulated_provider(clock) as upstream_port,
+        SimulatedStripe(clock=clock) as stripe,
     ):
         address = f"{HOST}:{bound.getsockname()[1]}"
-        settings = Settings(data_dir=Path(folder), server=ServerSettings(shutdown_s=SHUTDOWN_S), log_level="warning")
+        settings = demo_settings(Path(folder), address, stripe)
         catalog = build_catalog(settings.catalog, demo_tables(upstream_port), environ)
         engine = set_up_store(settings)
-        key = make_customer(engine, settings, clock)
+        log = open_log(sys.stderr.buffer, clock, Level.WARNING)
+        account_id, key = make_customer(engine, settings, clock)
+        pay_url = payment_page(settings, engine, account_id, clock, log)
+        stripe.deliver_to(f"http://{address}{WEBHOOK_PATH}")
         banner = BANNER.format(
             address=address,
             credit=usd_text(CREDIT_NUSD),
             real=_real_providers([provider.name for provider in catalog.providers() if not provider.simulated]),
             key=key.reveal(),
             model=PUBLIC_MODEL,
+            pay_url=pay_url,
+            topup=usd_text(from_usd(TOPUP_USD)),
         )
-        log = open_log(sys.stderr.buffer, clock, Level.WARNING)
         run(Configured(settings, catalog), engine, bound, log, clock, lambda: show(banner))
+
+
+def demo_settings(folder: Path, address: str, stripe: SimulatedStripe) -> Settings:
+    """As an operator would set them, with a Stripe that only pretends."""
+    return Settings(
+        data_dir=folder,
+        server=ServerSettings(shutdown_s=SHUTDOWN_S, public_url=f"http://{address}"),
+        payments=PaymentSettings(
+            stripe_secret_key=SecretStr(stripe.api_key),
+            stripe_webhook_secret=SecretStr(stripe.webhook_secret),
+            stripe_url=stripe.url,
+        ),
+        log_level="warning",
+    )
+
+
+def payment_page(settings: Settings, engine: Engine, account_id: AccountId, clock: Clock, log: EventLog) -> str:
+    """The address of a page where somebody can pay in."""
+    threads = DatabaseThreads()
+    cashier = open_cashier(settings, Desk(engine, threads, clock, IdSource()), log)
+    threads.close()
+    assert cashier is not None, "the demo has a key for its Stripe"
+    wish = TopupWish(account_id, TOPUP_USD, None, "en", saves_card=False, address_digest=None)
+    with write(engine) as connection:
+        topup = begin_topup(connection, cashier.ids, cashier.terms, wish, now_ns=clock.now_ns())
+    cashier.open_page(topup, cashier.customer(account_id), saves_card=False, open_s=PAGE_OPEN_S)
+    with read(engine) as connection:
+        opened = topup_by_id(connection, topup.id)
+    assert opened is not None, "it was made above"
+    return opened.session_url or ""
 
 
 def _port(environ: Mapping[str, str]) -> int:
@@ -133,13 +181,14 @@ def demo_tables(upstream_port: int) -> dict[str, object]:
     }
 
 
-def make_customer(engine: Engine, settings: Settings, clock: Clock) -> Secret:
-    """An account with credit; returns its key."""
+def make_customer(engine: Engine, settings: Settings, clock: Clock) -> tuple[AccountId, Secret]:
+    """An account with credit, and its key."""
     now_ns = clock.now_ns()
     with write(engine) as connection:
         account_id = create_account(connection, IdSource(), name="Demo", verified_at_ns=now_ns, now_ns=now_ns)
         grant_credit(connection, account_id, amount_nusd=CREDIT_NUSD, idempotency_key="demo", now_ns=now_ns)
-        return issue_key(connection, peppers_of(settings), account_id=account_id, name="demo", now_ns=now_ns).secret
+        issued = issue_key(connection, peppers_of(settings), account_id=account_id, name="demo", now_ns=now_ns)
+    return account_id, issued.secret
 
 
 @contextmanager

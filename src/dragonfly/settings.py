@@ -159,6 +159,25 @@ class CatalogSettings(Section):
     builtin: bool = Field(True, description="Offer the built-in catalogue for every provider with a key")
 
 
+class PaymentSettings(Section):
+    """Card payments through Stripe. Without a key the wallet says so, and everything else works."""
+
+    stripe_secret_key: SecretStr = Field(SecretStr(""), description="sk_… or, better, a restricted rk_…")
+    stripe_webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… of the endpoint /webhooks/stripe")
+    stripe_url: str = Field("https://api.stripe.com", description="Where Stripe's API is")
+    methods: tuple[str, ...] = Field((), description="card, link, alipay, wechat_pay; empty: card and link")
+    tax: Literal["off", "exclusive", "inclusive"] = Field("off", description="Stripe Tax: none, on top, or included")
+    topup_cents_min: int = Field(100, ge=50, le=100_000, description="The smallest top-up")
+    first_topup_cents_max: int = Field(
+        5_000, ge=50, description="The largest first top-up; the limit grows from here"
+    )
+    topup_cents_max: int = Field(50_000, ge=50, le=99_999_900, description="The largest top-up of anybody")
+    checkouts_per_hour: int = Field(
+        5, ge=1, le=1_000, description="Payment pages per account; three times per network"
+    )
+    declines_per_day: int = Field(5, ge=1, le=1_000, description="Declined cards after which an account waits a day")
+
+
 class PrivacySettings(Section):
     """What proves that nothing is kept."""
 
@@ -184,6 +203,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     admission: AdmissionSettings = AdmissionSettings()
     mail: MailSettings = MailSettings()
+    payments: PaymentSettings = PaymentSettings()
     accounts: AccountSettings = AccountSettings()
     catalog: CatalogSettings = CatalogSettings()
     privacy: PrivacySettings = PrivacySettings()

@@ -39,6 +39,7 @@ PAGES = """
 GET /privacy
 GET /privacy/status
 GET /assets/site-….css
+GET /wallet/topups/{topup_id}
 """
 """For browsers; the OpenAPI document does not tell of them."""
 
@@ -70,6 +71,16 @@ POST /api/support/tickets
 GET /api/support/tickets/{ticket_id}
 POST /api/support/tickets/{ticket_id}/messages
 POST /api/support/tickets/{ticket_id}/close
+POST /api/wallet/codes
+POST /api/wallet/topups
+POST /api/wallet/topups/{topup_id}/check
+GET /api/wallet/billing
+PUT /api/wallet/billing
+GET /api/wallet/refunds
+POST /api/wallet/refunds
+GET /api/wallet/auto-recharge
+PUT /api/wallet/auto-recharge
+DELETE /api/wallet/auto-recharge
 """
 """Needs a person who is signed in; management keys are refused."""
 
@@ -99,7 +110,15 @@ GET /api/usage/totals
 GET /api/usage/export.csv
 GET /api/activity
 """,
-    Scope.WALLET_READ: "",
+    Scope.WALLET_READ: """
+GET /api/wallet
+GET /api/wallet/lots
+GET /api/wallet/transactions
+GET /api/wallet/topups
+GET /api/wallet/topups/{topup_id}
+GET /api/wallet/topups/{topup_id}/receipt
+GET /api/wallet/topups/{topup_id}/receipt.html
+""",
 }
 """Needs a person, or a management key with this scope."""
 
@@ -125,6 +144,20 @@ POST /api/admin/tickets/{ticket_id}/replies
 POST /api/admin/tickets/{ticket_id}/close
 POST /api/admin/announcements
 POST /api/admin/announcements/{announcement_id}/withdraw
+GET /api/admin/payments/topups
+GET /api/admin/payments/refunds
+POST /api/admin/payments/refunds/{refund_id}
+GET /api/admin/payments/disputes
+POST /api/admin/payments/accounts/{account_id}/unfreeze/{cause}
+GET /api/admin/payments/events
+POST /api/admin/payments/events/{event_id}/resend
+POST /api/admin/payments/codes
+GET /api/admin/payments/codes
+DELETE /api/admin/payments/codes/{batch_id}
+POST /api/admin/payments/grants
+GET /api/admin/payments/comparison
+POST /api/admin/payments/repair
+GET /api/admin/payments/margins
 """
 """Needs an operator whose session has a second factor."""
 
@@ -150,7 +183,17 @@ async def office(tmp_path: Path) -> AsyncIterator[WholeOffice]:
 
 async def status_of(office: WholeOffice, who: str, route: Route) -> int:
     path = route.path
-    for name in ("key_id", "profile_id", "session_id", "account_id", "announcement_id", "ticket_id", "provider"):
+    more = ("topup_id", "refund_id", "cause", "event_id", "batch_id")
+    for name in (
+        "key_id",
+        "profile_id",
+        "session_id",
+        "account_id",
+        "announcement_id",
+        "ticket_id",
+        "provider",
+        *more,
+    ):
         path = path.replace(f"{{{name}}}", "none")
     assert "{" not in path, "a parameter of a path that this test does not know"
     body = None if route.method in ("GET", "DELETE") else {}

@@ -5,7 +5,7 @@ import contextlib
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.stop import stop_action
 from dragonfly.app.mail import mail_jobs, mail_routers, open_post_office
+from dragonfly.app.payments import payment_parts
 from dragonfly.app.people import people_parts
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
@@ -157,10 +158,13 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         retention_job(engine, threads, clock, log),
     )
     posted = mail_jobs(settings, desk, postman)
-    jobs = Recurring((*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted), log)
+    payments = payment_parts(settings, desk, peppers, log)
+    work = (*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted, *payments.jobs)
+    jobs = Recurring(work, log)
 
     people = people_parts(settings, engine, threads, clock, ids)
-    routers = (*mail_routers(settings, desk, office, people.identity), site_routes(configured, desk, peppers))
+    mailing = mail_routers(settings, desk, office, people.identity)
+    routers = (*mailing, site_routes(configured, desk, peppers), *payments.routers)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)
@@ -173,11 +177,6 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     async def start_gateway() -> None:
         gateway.start()
 
-    async def close_database() -> None:
-        people.passwords.close()
-        threads.close()
-        await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
-
     return Served(
         app=account_surface(desk, peppers, catalog, people, readiness, failure_sink(log), routers),
         protocol=lane(gateway),
@@ -188,10 +187,21 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
             Step("jobs", jobs.stop),
             Step("gate", gate.stop, s_max=2 * STOP_WAIT_S_MAX + STOP_STEP_S),
             Step("pool", pool.close),
-            Step("database", close_database),
+            Step("database", closing(engine, people.passwords.close, payments.close, threads.close)),
         ),
         draining=drain,
     )
+
+
+def closing(engine: Engine, *closes: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    """The last step: threads that use the database, then the database."""
+
+    async def close() -> None:
+        for one in closes:
+            one()
+        await asyncio.get_running_loop().run_in_executor(None, engine.dispose)
+
+    return close
 
 
 def build_readers(catalog: Catalog, engine: Engine, threads: DatabaseThreads, clock: Clock) -> dict[str, Reader]:

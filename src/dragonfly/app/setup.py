@@ -10,6 +10,7 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dragonfly.app.mail import mail_problems
+from dragonfly.app.payments import payment_problems
 from dragonfly.catalog.build import build_catalog
 from dragonfly.catalog.catalog import Catalog
 from dragonfly.catalog.errors import CatalogInvalid
@@ -89,7 +90,7 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("admission.heartbeat_dead_s: needs at least three times admission.heartbeat_s.")
     if settings.admission.refresh_s > 1:
         problems.append("admission.refresh_s: needs 1 or less, so that a revoked key is refused within a second.")
-    return problems + mail_problems(settings)
+    return problems + mail_problems(settings) + payment_problems(settings)
 
 
 def is_sqlite(settings: Settings) -> bool:

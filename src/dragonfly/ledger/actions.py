@@ -109,6 +109,11 @@ def record_payout(connection: Connection, *, reference: str, amount_nusd: int, n
     _move(connection, f"payout/{reference}", "payout", reference, (_BANK, _CLEARING, amount_nusd), now_ns)
 
 
+def return_tax(connection: Connection, *, reference: str, amount_nusd: int, now_ns: int) -> None:
+    """Tax that went back with a refund, or with a dispute that was lost; once per reference."""
+    _move(connection, f"tax_return/{reference}", "tax_return", reference, (_TAX, _CLEARING, amount_nusd), now_ns)
+
+
 def expire_credit(connection: Connection, *, now_ns: int) -> int:
     """Takes back a page of promotional credit that has expired, except what workers have leased of it; how many
     lots. Call again while it is the maximum."""

@@ -33,6 +33,7 @@ class IdempotencyConflict(DragonflyError):
     """The key was used for another amount."""
 
     code = "idempotency_conflict"
+    status = 409
 
     def __init__(self) -> None:
         super().__init__("This idempotency key was used for another amount. Choose a new key for a new grant.")
@@ -40,6 +41,7 @@ class IdempotencyConflict(DragonflyError):
 
 class WalletOwnerUnknown(DragonflyError):
     code = "account_not_found"
+    status = 404
 
     def __init__(self) -> None:
         super().__init__("There is no such account. Copy the whole id (acc-…).")

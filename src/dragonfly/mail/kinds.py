@@ -29,6 +29,7 @@ class MailKind(enum.Enum):
     SPEND_BREAKER = "spend_breaker"
     RECEIPT = "receipt"
     RECHARGE_FAILED = "recharge_failed"
+    RECHARGE_CONFIRM = "recharge_confirm"
     REFUND = "refund"
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_CLOSED = "dispute_closed"
@@ -93,6 +94,7 @@ RULES: Mapping[MailKind, Rules] = MappingProxyType(
         MailKind.SPEND_BREAKER: _rules(time=Field.LINE, name=Field.LINE, hint=Field.LINE),
         MailKind.RECEIPT: _rules(time=Field.LINE, amount=Field.LINE, currency=Field.LINE, reference=Field.LINE),
         MailKind.RECHARGE_FAILED: _rules(time=Field.LINE, amount=Field.LINE, currency=Field.LINE),
+        MailKind.RECHARGE_CONFIRM: _rules(time=Field.LINE, amount=Field.LINE, currency=Field.LINE, link=Field.LINK),
         MailKind.REFUND: _rules(time=Field.LINE, amount=Field.LINE, currency=Field.LINE, reference=Field.LINE),
         MailKind.DISPUTE_OPENED: _rules(
             time=Field.LINE, amount=Field.LINE, currency=Field.LINE, reference=Field.LINE
