@@ -106,7 +106,7 @@ def test_a_lost_pepper_is_never_replaced(installed: Program) -> None:
         (("key", "create", "acc-nobody"), 1, "There is no such account. Copy the whole id (acc-…).\n"),
         (("key", "revoke", "nothing"), 1, "There is no such key in this account."),
         (("credit", "grant", "acc-nobody", "5"), 1, "There is no such account."),
-        (("credit", "grant", "acc-nobody", "0"), 1, "Credit is more than 0"),
+        (("credit", "grant", "acc-nobody", "0"), 1, "An amount is more than 0"),
         (("credit", "grant", "acc-nobody", "0.0000000001"), 2, "write dollars as a decimal"),
         (("credit", "grant", "acc-nobody", "NaN"), 2, "write dollars as a decimal"),
         (("acount",), 2, "Did you mean 'account'"),
@@ -142,8 +142,8 @@ def test_settings_that_contradict_each_other_are_told(program: Program) -> None:
     ended = program.run("models", DRAGONFLY_KEY_PEPPER="short")
     assert ended.code == 3
     assert [line.split(":")[0] for line in ended.errors.splitlines()] == [
-        "server.workers",
         "server.proxies",
+        "server.workers",
         "key_pepper",
         "limits.body_bytes_open_max",
         "admission.heartbeat_dead_s",

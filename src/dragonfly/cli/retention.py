@@ -68,7 +68,9 @@ def backup(
     folder: Annotated[Path | None, typer.Option(help="Default: backups in data_dir", file_okay=False)] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a consistent copy of the SQLite database, also while the gateway runs, and print its path.
+    """Write a consistent copy of the SQLite database.
+
+    The gateway may go on running. Prints the copy's path.
 
     The copy may be kept for privacy.backup_days; rows that would outlive their time in it are left out, and copies in
     the default folder are deleted when their days are over.
