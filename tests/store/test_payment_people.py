@@ -13,6 +13,7 @@ from dragonfly.infra.database import read, write
 from dragonfly.ledger.queries import lots_of_account, wallet_of
 from dragonfly.mail.tables import mail_outbox
 from dragonfly.payments.clawbacks import unfreeze_for
+from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.promo import PromoCodeInvalid, PromoWish, make_codes, redeem, revoke_batch
 from dragonfly.payments.queries import (
     Topup,
@@ -43,7 +44,6 @@ from dragonfly.payments.refunding import (
 )
 from dragonfly.payments.report import compare, margins
 from dragonfly.payments.simulated.faults import Outage
-from dragonfly.payments.stripe_calls import StripeAway
 from tests.factories import MovableClock
 from tests.store.till import TillDesk, make_terms, till_desk
 

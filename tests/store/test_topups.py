@@ -17,13 +17,13 @@ from dragonfly.infra.database import read, write
 from dragonfly.ledger.queries import wallet_of
 from dragonfly.payments.applying import apply_due_events
 from dragonfly.payments.events import EventRefused, verify_event
+from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.queries import events_in, search_topups, topup_by_id
 from dragonfly.payments.reconciling import reconcile
 from dragonfly.payments.rules import AmountInvalid
 from dragonfly.payments.simulated.delivery import sign
 from dragonfly.payments.simulated.faults import Outage
 from dragonfly.payments.simulated.shapes import Shapes
-from dragonfly.payments.stripe_calls import StripeAway
 from dragonfly.payments.tables import topups
 from dragonfly.payments.topups import PaymentsPaused, TooManyCheckouts, TopupConflict
 from dragonfly.privacy.inventory import all_tables

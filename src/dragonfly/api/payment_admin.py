@@ -32,6 +32,7 @@ from dragonfly.core.money import usd_text
 from dragonfly.ledger.actions import grant_credit
 from dragonfly.payments.clawbacks import unfreeze_for
 from dragonfly.payments.events import resend_event
+from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.promo import (
     CODE_LENGTH,
     CODES_AT_ONCE_MAX,
@@ -57,7 +58,6 @@ from dragonfly.payments.reconciling import reconcile
 from dragonfly.payments.refunding import approve_refund, decline_refund, send_refund
 from dragonfly.payments.report import Margin, compare, margins
 from dragonfly.payments.rules import DAY_NS, cents_text
-from dragonfly.payments.stripe_calls import StripeAway
 
 Operator = Annotated[Principal, Depends(operator)]
 Name = Annotated[str, Path(min_length=1, max_length=120)]

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from dragonfly.api.wallet import PaymentDesk
+from dragonfly.payments.orders import ObjectMissing, StripeAway, StripeRefused
 from dragonfly.payments.queries import Topup, topup_by_id
 from dragonfly.payments.rules import cents_text
-from dragonfly.payments.stripe_calls import ObjectMissing, StripeAway, StripeRefused
 from dragonfly.payments.topups import TopupNotFound
 
 ASK_AGAIN_NS = 5 * 10**9

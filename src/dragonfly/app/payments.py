@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import APIRouter
 from sqlalchemy import Connection, select
@@ -15,6 +15,7 @@ from dragonfly.api.topup_page import topup_page_routes
 from dragonfly.api.wallet import PaymentDesk, wallet_routes
 from dragonfly.core.addresses import ClientAddresses, network_of, parse_networks
 from dragonfly.core.ids import AccountId
+from dragonfly.core.lazily import Lazily
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
@@ -34,11 +35,15 @@ from dragonfly.payments.jobs import (
     work_on_refunds,
 )
 from dragonfly.payments.rules import METHODS, TopupLimits
-from dragonfly.payments.stripe_calls import StripeCalls
 from dragonfly.payments.terms import PaymentTerms
 from dragonfly.payments.topups import Cashier
 from dragonfly.settings import PaymentSettings, Settings
 from dragonfly.worker import Job
+
+if TYPE_CHECKING:
+    from dragonfly.payments import stripe_calls
+else:
+    stripe_calls = Lazily("dragonfly.payments.stripe_calls")
 
 METHODS_DEFAULT = ("card", "link")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -84,7 +89,7 @@ def open_cashier(settings: Settings, desk: Desk, log: EventLog) -> Cashier | Non
     key = payments.stripe_secret_key.get_secret_value()
     if not key:
         return None
-    calls = StripeCalls(Secret(key), api_base=payments.stripe_url.rstrip("/"))
+    calls = stripe_calls.StripeCalls(Secret(key), api_base=payments.stripe_url.rstrip("/"))
     return Cashier(desk.engine, calls, terms_of(settings), desk.clock, desk.ids, log)
 
 

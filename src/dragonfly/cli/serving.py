@@ -3,7 +3,7 @@
 import os
 import platform
 from importlib.metadata import version as version_of
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,13 @@ from dragonfly.app.build import serve_forever
 from dragonfly.app.setup import configure, migrate_store, open_database
 from dragonfly.cli.opening import ConfigFile
 from dragonfly.cli.output import AsJson, show_fields, show_json, show_line
-from dragonfly.demo import run_demo
+from dragonfly.core.lazily import Lazily
 from dragonfly.settings import load_settings
+
+if TYPE_CHECKING:
+    from dragonfly import demo as showing
+else:
+    showing = Lazily("dragonfly.demo")
 
 WORKERS_VARIABLE = "DRAGONFLY_SERVER__WORKERS"
 SHOWN_PACKAGES = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "sqlalchemy")
@@ -31,7 +36,7 @@ def demo() -> None:
       dragonfly demo
       PORT=9000 DEEPSEEK_API_KEY=… dragonfly demo
     """
-    run_demo(os.environ, show_line)
+    showing.run_demo(os.environ, show_line)
 
 
 Workers = Annotated[

@@ -7,6 +7,7 @@ from dragonfly.core.ids import AccountId
 from dragonfly.infra.database import DatabaseAway, read, write
 from dragonfly.payments.events import Details, end_event, misfit, postpone_event, read_details
 from dragonfly.payments.news import EVENT_GIVEN_UP, EVENT_REFUSED
+from dragonfly.payments.orders import ObjectMissing
 from dragonfly.payments.queries import (
     StoredEvent,
     Topup,
@@ -17,7 +18,6 @@ from dragonfly.payments.queries import (
 )
 from dragonfly.payments.recharge import forget_card, relabel_card
 from dragonfly.payments.rules import EVENT_TRIES_MAX, retry_after_s
-from dragonfly.payments.stripe_calls import ObjectMissing
 from dragonfly.payments.topups import Cashier
 from dragonfly.payments.warnings import answer_warning
 

@@ -6,20 +6,25 @@ record.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import stripe
 from sqlalchemy import Connection, select, update
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
+from dragonfly.core.lazily import Lazily
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.database import insert_missing
 from dragonfly.payments.queries import Topup
 from dragonfly.payments.rules import CURRENCY, DAY_NS
 from dragonfly.payments.tables import external_events, payment_refusals
 from dragonfly.payments.terms import PaymentTerms
+
+if TYPE_CHECKING:
+    import stripe
+else:
+    stripe = Lazily("stripe")
 
 SOURCE = "stripe"
 BODY_BYTES_MAX = 256 * 1024

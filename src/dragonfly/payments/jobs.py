@@ -14,6 +14,7 @@ from dragonfly.infra.database import write
 from dragonfly.payments.applying import EVENTS_AT_ONCE, apply_due_events
 from dragonfly.payments.events import count_refusal
 from dragonfly.payments.news import DISPUTE_RATE, EVENT_REFUSED
+from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.queries import dispute_rate
 from dragonfly.payments.recharge import IsBraked, recharge_due, resume_recharges
 from dragonfly.payments.reconciling import reconcile
@@ -23,7 +24,6 @@ from dragonfly.payments.rules import (
     DISPUTE_RATE_ALARM_PER_MILLE,
     DISPUTE_RATE_WARNING_PER_MILLE,
 )
-from dragonfly.payments.stripe_calls import StripeAway
 from dragonfly.payments.tables import topups
 from dragonfly.payments.topups import Cashier
 

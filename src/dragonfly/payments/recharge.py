@@ -15,6 +15,7 @@ from dragonfly.infra.database import insert_missing, read, write
 from dragonfly.ledger.tables import wallets
 from dragonfly.mail.kinds import MailKind
 from dragonfly.payments.news import RECHARGE_PAUSED, PaymentMail, Telling, queue_payment_mail
+from dragonfly.payments.orders import CardRefused, ChargeOrder, StripeAway, StripeRefused
 from dragonfly.payments.queries import Topup, is_frozen, topup_by_id
 from dragonfly.payments.rules import (
     NUSD_PER_CENT,
@@ -24,7 +25,6 @@ from dragonfly.payments.rules import (
     month_of,
 )
 from dragonfly.payments.settling import lock_topup
-from dragonfly.payments.stripe_calls import CardRefused, ChargeOrder, StripeAway, StripeRefused
 from dragonfly.payments.tables import auto_recharges, topups
 from dragonfly.payments.terms import PaymentTerms
 from dragonfly.payments.topups import Cashier, new_topup_row

@@ -9,6 +9,7 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.database import DatabaseAway, read, write
 from dragonfly.ledger.actions import record_payout
 from dragonfly.payments.news import RECONCILED
+from dragonfly.payments.orders import ObjectMissing, StripeAway
 from dragonfly.payments.queries import (
     Topup,
     dispute_by_id,
@@ -18,7 +19,6 @@ from dragonfly.payments.queries import (
 )
 from dragonfly.payments.rules import NUSD_PER_CENT, fate_of
 from dragonfly.payments.seen import DisputeSeen, RefundSeen, WarningSeen
-from dragonfly.payments.stripe_calls import ObjectMissing, StripeAway
 from dragonfly.payments.tables import fraud_warnings, payment_refunds
 from dragonfly.payments.topups import Cashier
 from dragonfly.payments.warnings import answer_warning

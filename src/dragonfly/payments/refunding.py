@@ -8,6 +8,7 @@ from dragonfly.infra.database import read, write
 from dragonfly.ledger.lots import refundable_nusd
 from dragonfly.ledger.refunds import cancel_refund, hold_refund
 from dragonfly.payments.news import REFUND_ENDED
+from dragonfly.payments.orders import StripeAway, StripeRefused
 from dragonfly.payments.queries import (
     Refund,
     refund_by_id,
@@ -18,7 +19,6 @@ from dragonfly.payments.queries import (
 )
 from dragonfly.payments.rules import NUSD_PER_CENT, parse_cents, total_share_cents
 from dragonfly.payments.settling import lock_topup
-from dragonfly.payments.stripe_calls import StripeAway, StripeRefused
 from dragonfly.payments.tables import payment_refunds
 from dragonfly.payments.topups import Cashier, TopupNotFound
 

@@ -6,6 +6,7 @@ books end the same.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select, update
 
@@ -17,9 +18,11 @@ from dragonfly.payments.news import TOPUP_MISMATCH, TOPUP_PAID, PaymentMail, Tel
 from dragonfly.payments.queries import Topup, customer_of, topup_by_id
 from dragonfly.payments.rules import CURRENCY, NUSD_PER_CENT, Shares, shares_of
 from dragonfly.payments.seen import ChargeSeen, DisputeSeen, IntentSeen, RefundSeen, SessionSeen
-from dragonfly.payments.stripe_calls import StripeCalls
 from dragonfly.payments.tables import auto_recharges, topups
 from dragonfly.payments.terms import PaymentTerms
+
+if TYPE_CHECKING:
+    from dragonfly.payments.stripe_calls import StripeCalls
 
 UNPAID = ("created", "open", "processing", "failed", "expired", "mismatch")
 WAITING = ("created", "open", "processing")
@@ -49,7 +52,7 @@ class Seen:
         )
 
 
-def look_up(calls: StripeCalls, topup: Topup, *, session_id: str = "", intent_id: str = "") -> Seen:
+def look_up(calls: "StripeCalls", topup: Topup, *, session_id: str = "", intent_id: str = "") -> Seen:
     """Asks Stripe; no transaction is open meanwhile. The ids are what an event named, if our row lacks them.
 
     StripeAway, ObjectMissing.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, insert, update
 from sqlalchemy.exc import IntegrityError
@@ -13,6 +14,7 @@ from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import insert_missing, read, write
 from dragonfly.infra.logging import EventLog
 from dragonfly.payments.news import Telling
+from dragonfly.payments.orders import CheckoutOrder
 from dragonfly.payments.queries import (
     Topup,
     customer_of,
@@ -28,9 +30,11 @@ from dragonfly.payments.rules import (
     topup_cents_max,
 )
 from dragonfly.payments.settling import apply_seen, look_up
-from dragonfly.payments.stripe_calls import CheckoutOrder, StripeCalls
 from dragonfly.payments.tables import payment_customers, topups
 from dragonfly.payments.terms import PaymentTerms
+
+if TYPE_CHECKING:
+    from dragonfly.payments.stripe_calls import StripeCalls
 
 PAGE_OPEN_S = 45 * 60
 """How long a payment page stays open."""
@@ -105,7 +109,7 @@ class Cashier:
     """Everything that takes money, with the parts that it needs. Its methods block: they wait for Stripe."""
 
     def __init__(
-        self, engine: Engine, calls: StripeCalls, terms: PaymentTerms, clock: Clock, ids: IdSource, log: EventLog
+        self, engine: Engine, calls: "StripeCalls", terms: PaymentTerms, clock: Clock, ids: IdSource, log: EventLog
     ) -> None:
         self.engine = engine
         self.calls = calls

@@ -8,12 +8,12 @@ from dragonfly.ledger.lots import refundable_nusd
 from dragonfly.ledger.refunds import hold_refund
 from dragonfly.payments.clawbacks import freeze_for
 from dragonfly.payments.news import FRAUD_WARNED, Telling
+from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.queries import Topup, refund_by_id, refunds_of_topup
 from dragonfly.payments.refunding import send_refund
 from dragonfly.payments.rules import WarningResponse, warning_response
 from dragonfly.payments.seen import WarningSeen
 from dragonfly.payments.settling import lock_topup
-from dragonfly.payments.stripe_calls import StripeAway
 from dragonfly.payments.tables import fraud_warnings, payment_refunds
 from dragonfly.payments.topups import Cashier
 
