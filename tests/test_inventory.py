@@ -10,6 +10,7 @@ from sqlalchemy import Column, MetaData, Table, Text
 from dragonfly.mail.kinds import MailKind
 from dragonfly.privacy.datamap import data_map
 from dragonfly.privacy.inventory import (
+    MODULES_OF_TABLES,
     Category,
     InventoryIncomplete,
     TableEntry,
@@ -47,6 +48,13 @@ WHOLE = {"purpose": "Things", "category": "usage", "lifetime": "90 days"}
 def test_every_table_and_column_has_an_entry() -> None:
     assert [described.entry.name for described in described_tables()] == sorted(table.name for table in all_tables())
     assert all(entry.purpose for described in described_tables() for entry in described.columns)
+
+
+def test_tables_are_declared_only_where_the_inventory_looks_for_them() -> None:
+    declaring = [path for path in (ROOT / "src").rglob("*.py") if re.search(r"= Table\(\n", path.read_text())]
+    assert declaring
+    assert {path.stem for path in declaring} <= set(MODULES_OF_TABLES)
+    assert all(len(path.relative_to(ROOT / "src/dragonfly").parts) == 2 for path in declaring)
 
 
 def test_the_data_map_is_what_the_inventory_says() -> None:

@@ -13,6 +13,7 @@ erasure leaves a random id without a person), "installation" (no data of people)
 
 import enum
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ from dragonfly.privacy.purposes import COLUMNS, COMMON, SINCE
 
 ACCOUNT = "account"
 BOOKS = "books"
+MODULES_OF_TABLES = ("tables", "changes", "repeats")
+"""Of each package; the others are not loaded to find tables."""
 _COUNTED = re.compile(r"([0-9]{1,4}) (days|hours|minutes)\b")
 _NS = {"days": 86_400_000_000_000, "hours": 3_600_000_000_000, "minutes": 60_000_000_000}
 
@@ -82,9 +85,10 @@ class TableEntry:
 
 def all_tables() -> tuple[Table, ...]:
     """Every table of Dragonfly, those that are referred to first."""
-    for module in pkgutil.walk_packages(dragonfly.__path__, "dragonfly."):
-        if module.name.endswith((".tables", ".changes", ".repeats")):
-            importlib.import_module(module.name)
+    for package in pkgutil.iter_modules(dragonfly.__path__, "dragonfly."):
+        for module in MODULES_OF_TABLES if package.ispkg else ():
+            if importlib.util.find_spec(f"{package.name}.{module}"):
+                importlib.import_module(f"{package.name}.{module}")
     return tuple(SCHEMA.sorted_tables)
 
 
