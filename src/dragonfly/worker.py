@@ -14,7 +14,7 @@ from dragonfly.admission.verify import Report, verify
 from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource, KeyId
-from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
+from dragonfly.infra.database import DatabaseAway, DatabaseThreads, allow_long_statements, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
 from dragonfly.infra.repeats import forget_old_repeats
 from dragonfly.keys.codes import forget_old_codes
@@ -22,6 +22,7 @@ from dragonfly.ledger.actions import EXPIRIES_PAGE_MAX, expire_credit
 from dragonfly.privacy.retention import delete_a_batch, erase_traces, expiring_tables, note_run, usage_before_ns
 from dragonfly.settings import AdmissionSettings
 from dragonfly.usage.queries import day_of
+from dragonfly.usage.statistics import count_day, due_days, keep_day
 
 WORKERS_SWEPT = Event("workers_swept", Level.WARNING, {"count": int})
 ROWS_FORGOTTEN = Event("rows_forgotten", Level.INFO, {"count": int})
@@ -37,6 +38,7 @@ EXPIRE_EVERY_S = 60.0
 PROOF_EVERY_S = 600.0
 BREAKER_EVERY_S = 15.0
 RETENTION_EVERY_S = 600.0
+STATISTICS_EVERY_S = 900.0
 RETENTION_PAUSE_S = 0.05
 """Between two deletions, for those who settle."""
 
@@ -156,6 +158,30 @@ def forgetting_job(engine: Engine, threads: DatabaseThreads, clock: Clock) -> Jo
             await asyncio.sleep(RETENTION_PAUSE_S)
 
     return Job("forgetting", RETENTION_EVERY_S, forget)
+
+
+def statistics_job(engine: Engine, clock: Clock) -> Job:
+    """Days that are over are counted once, for the anonymous statistics."""
+
+    async def count() -> None:
+        # In a thread of its own: reading a day's rows may take long, and others need the few threads.
+        await asyncio.to_thread(count_closed_days, engine, clock)
+
+    return Job("statistics", STATISTICS_EVERY_S, count)
+
+
+def count_closed_days(engine: Engine, clock: Clock) -> int:
+    """Counts what is due; how many days. Of several workers the first to finish a day keeps it."""
+    with read(engine) as connection:
+        due = due_days(connection, now_ns=clock.now_ns())
+    kept = 0
+    for day in due:
+        with read(engine) as connection:
+            allow_long_statements(connection)
+            cells = count_day(connection, day)
+        with write(engine) as connection:
+            kept += keep_day(connection, day, cells, now_ns=clock.now_ns())
+    return kept
 
 
 def book_jobs(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> tuple[Job, ...]:

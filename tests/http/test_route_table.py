@@ -38,6 +38,7 @@ POST /api/support
 PAGES = """
 GET /privacy
 GET /privacy/status
+GET /stats
 GET /assets/site-….css
 GET /wallet/topups/{topup_id}
 """
@@ -138,6 +139,7 @@ GET /api/admin/keys/{key_id}
 POST /api/admin/keys/{key_id}/disable
 POST /api/admin/keys/{key_id}/enable
 POST /api/admin/keys/{key_id}/revoke
+GET /api/admin/statistics
 GET /api/admin/tickets
 GET /api/admin/tickets/{ticket_id}
 POST /api/admin/tickets/{ticket_id}/replies

@@ -48,6 +48,7 @@ from dragonfly.worker import (
     pause_job,
     retention_job,
     run_jobs,
+    statistics_job,
 )
 
 ON_OFFER = Event("on_offer", Level.INFO, {"models": int, "providers": int, "notes": int})
@@ -156,6 +157,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         forgetting_job(engine, threads, clock),
         breaker_job(gate, engine, threads, settings.admission, clock=clock, log=log),
         retention_job(engine, threads, clock, log),
+        statistics_job(engine, clock),
     )
     posted = mail_jobs(settings, desk, postman)
     payments = payment_parts(settings, desk, peppers, log)

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from dragonfly.api.admin_people import admin_key_routes, admin_people_routes
 from dragonfly.api.admin_service import admin_service_routes, announcement_routes
+from dragonfly.api.admin_statistics import admin_statistics_routes
 from dragonfly.api.apps import app_routes
 from dragonfly.api.desk import Desk, Moderate, RepeatStore
 from dragonfly.api.guard import BodyRules
@@ -53,6 +54,7 @@ def account_api(
             admin_people_routes(desk),
             admin_key_routes(desk),
             admin_service_routes(desk, catalog),
+            admin_statistics_routes(desk),
         ),
         authenticate=with_management_keys(sessions, desk, peppers),
         repeats=RepeatStore(desk, seal),

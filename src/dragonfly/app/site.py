@@ -9,10 +9,11 @@ from dragonfly.privacy.audit.report import signing_key
 from dragonfly.privacy.policy import load_manifest
 from dragonfly.web.pages import Pages
 from dragonfly.web.privacy import Running, web_routes
+from dragonfly.web.statistics import statistics_routes
 
 
 def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRouter:
-    """/privacy, /privacy/status and the style sheet."""
+    """/privacy, /privacy/status, /stats and the style sheet."""
     running = Running(
         settings=configured.settings,
         manifest=load_manifest(),
@@ -20,6 +21,7 @@ def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRout
         lockdown=configured.lockdown,
         report_key=signing_key(peppers),
     )
-    return web_routes(
-        Pages(configured.settings.mail.from_name), running, desk.engine, desk.threads, desk.clock.now_ns
-    )
+    pages = Pages(configured.settings.mail.from_name)
+    routes = web_routes(pages, running, desk.engine, desk.threads, desk.clock.now_ns)
+    routes.include_router(statistics_routes(pages, desk.engine, desk.threads, desk.clock.now_ns))
+    return routes

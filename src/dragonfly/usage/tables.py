@@ -145,3 +145,51 @@ usage_months = Table(
     },
 )
 """Days that retention closes are added here. No key, model, provider or day is left."""
+
+statistics = Table(
+    "statistics",
+    SCHEMA,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("requests", BIG, nullable=False),
+    Column("prompt_tokens", BIG),
+    Column("completion_tokens", BIG),
+    Column("failures", BIG),
+    Column("ttft_p50_ms", Integer),
+    Column("ttft_p95_ms", Integer),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "Anonymous statistics of closed days: sums over at least 5 accounts, each capped; leads to nobody",
+        "category": "operation",
+        "lifetime": "installation",
+        "columns": {
+            "day": "The day, counted from the epoch",
+            "model": "Which model",
+            "provider": "Which provider",
+            "requests": "Number of requests, capped for each account",
+            "prompt_tokens": "Number of tokens sent, capped for each account",
+            "completion_tokens": "Number of tokens answered, capped for each account",
+            "failures": "Number of requests that failed, capped for each account",
+            "ttft_p50_ms": "Half of the answers began within this time, in steps",
+            "ttft_p95_ms": "95 of 100 answers began within this time, in steps",
+        },
+    },
+)
+"""NULL: too few accounts for this figure. What may not be told is not kept: see usage/rules.py."""
+
+statistics_days = Table(
+    "statistics_days",
+    SCHEMA,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("counted_at_ns", BIG, nullable=False),
+    sqlite_strict=True,
+    info={
+        "purpose": "Which days the anonymous statistics have counted",
+        "category": "operation",
+        "lifetime": "installation",
+        "columns": {"day": "The day, counted from the epoch", "counted_at_ns": "When it was counted"},
+    },
+)
+"""A day is counted once: were it counted again, the difference would tell of whoever came between."""
