@@ -94,6 +94,11 @@ def candidate(price: PriceVersion) -> Candidate:
 @given(report=reports, name=st.sampled_from(sorted(DIALECTS)), outcome=st.sampled_from(list(Outcome)))
 @example(report={"prompt_tokens": 10**40, "completion_tokens": 10**40}, name="openai", outcome=Outcome.COMPLETE)
 @example(report={"prompt_tokens": 5, "cached_tokens": -(2**63)}, name="openai", outcome=Outcome.COMPLETE)
+@example(
+    report={"input_tokens": 0, "cache_read_input_tokens": 10**40, "cache_creation_input_tokens": 10**40},
+    name="openai",
+    outcome=Outcome.COMPLETE,
+)
 def test_no_report_gives_a_credit_an_overflow_or_free_work(
     price: PriceVersion, report: dict[str, Any], name: str, outcome: Outcome
 ) -> None:

@@ -116,6 +116,8 @@ def _within_bounds(
     counts: "_Counts", prompt: int, completion: int, reasoning: int, contradicts: bool
 ) -> UsageReading:
     """Parts are never larger than their whole (OpenRouter once reported 11 reasoning of 10 completion tokens)."""
+    contradicts |= max(prompt, completion) > COUNT_MAX
+    prompt, completion = min(prompt, COUNT_MAX), min(completion, COUNT_MAX)
     cached = min(counts.cached, prompt)
     write = min(counts.cache_write, prompt - cached)
     write_1h = min(counts.cache_write_1h, write)
@@ -125,16 +127,14 @@ def _within_bounds(
         or write != counts.cache_write
         or write_1h != counts.cache_write_1h
         or inner_reasoning != reasoning
-        or completion > COUNT_MAX
-        or prompt > COUNT_MAX
     )
     usage = TokenUsage(
-        prompt_tokens=min(prompt, COUNT_MAX),
-        completion_tokens=min(completion, COUNT_MAX),
-        cached_tokens=min(cached, COUNT_MAX),
-        cache_write_tokens=min(write, COUNT_MAX),
-        reasoning_tokens=min(inner_reasoning, COUNT_MAX),
-        cache_write_1h_tokens=min(write_1h, COUNT_MAX),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        cache_write_tokens=write,
+        reasoning_tokens=inner_reasoning,
+        cache_write_1h_tokens=write_1h,
     )
     return UsageReading(usage, contradicts)
 
