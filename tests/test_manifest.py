@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dragonfly.settings import all_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = load_manifest()
+ACCEPTED = tomllib.loads((ROOT / "src/dragonfly/privacy/accepted.toml").read_text(encoding="utf-8"))["sentences"]
 SETTINGS = {".".join(setting.path) for setting in all_settings()}
 FILLED = {"days", "backup_days", "contact", "providers", "processors", "lockdown"}
 
@@ -55,11 +57,15 @@ def test_every_sentence_stands_in_both_languages_with_the_same_live_values(claim
 
 @pytest.mark.parametrize("claim", MANIFEST.claims, ids=name_of)
 def test_every_setting_that_a_claim_names_exists(claim: Claim) -> None:
-    assert (set(claim.settings) | conditions(claim.when)) <= SETTINGS | PENDING
+    assert (set(claim.settings) | conditions(claim.when)) <= SETTINGS
 
 
-PENDING = {one.when for one in MANIFEST.processors if one.name == "Stripe"}
-"""The policy speaks of payments before this version takes any: the sentence is not shown without its setting."""
+def test_every_sentence_that_customers_accepted_is_carried_by_claims() -> None:
+    known = {claim.id for claim in MANIFEST.claims}
+    assert len(ACCEPTED) > 40
+    for sentence in ACCEPTED:
+        assert sentence["claims"], sentence["says"]
+        assert set(sentence["claims"]) <= known, sentence["says"]
 
 
 def test_ids_are_unique_and_every_claim_is_in_a_section() -> None:
