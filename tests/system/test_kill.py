@@ -28,7 +28,8 @@ SECONDS_PER_KILL = 8
 STREAMING, WHOLE = 3, 3
 ANSWERS_PER_KILL_MAX = 40
 """Before a kill; the number is random, so that kills meet every phase of a request."""
-QUICK_DEATH = "[admission]\nheartbeat_s = 0.2\nheartbeat_dead_s = 1\nlease_idle_s = 0.5\n"
+QUICK_DEATH = "[admission]\nheartbeat_s = 0.2\nheartbeat_dead_s = 1\nlease_idle_s = 0.5\nconcurrency_max = 0\n"
+"""Killed once a second, no process lives to bury the one before: places for open requests would run out."""
 
 
 @dataclass
