@@ -13,24 +13,31 @@ from sqlalchemy import Engine
 
 from dragonfly.admission.actions import WORKERS, store_estimates
 from dragonfly.admission.batches import Settled
-from dragonfly.admission.crowd import Crowd, Share, shared_state
+from dragonfly.admission.crowd import Crowd, shared_state
 from dragonfly.admission.errors import (
     AccountFrozen,
     AccountUnverified,
     KeyPaused,
     ModelNotAllowed,
     ModelNotFound,
-    ModelOutOfService,
-    ModelUnpriced,
     StoreUnavailable,
 )
 from dragonfly.admission.estimates import Estimates
 from dragonfly.admission.grants import Ask, Candidate, Charge, Grant, KeyPolicy, Offer, Settlement
+from dragonfly.admission.holds import (
+    PURSES_TRIED_MAX,
+    Held,
+    KeyState,
+    covered_by_first,
+    extend_from_wallet,
+    output_limit,
+)
 from dragonfly.admission.keycache import KeyCache
-from dragonfly.admission.leases import RECALL, Leases, Purse, PurseClosed
+from dragonfly.admission.leases import RECALL, Leases, PurseClosed
 from dragonfly.admission.limits import KeyMeter, RateState, reserved_tokens
+from dragonfly.admission.offers import offer_of
 from dragonfly.admission.queries import stored_estimates
-from dragonfly.admission.rules import STOP, Demand, Step, charge, demand, first_tokens, most_nusd, next_step
+from dragonfly.admission.rules import STOP, charge, demand, first_tokens, most_nusd, next_step
 from dragonfly.admission.writer import MoneyWriter
 from dragonfly.catalog.catalog import Catalog, Listing
 from dragonfly.core.clock import Clock
@@ -41,31 +48,11 @@ from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads
 from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
-from dragonfly.providers.dialects import dialect
 from dragonfly.settings import AdmissionSettings
 
 ADMIT_WAIT_S_MAX = 10.0
 STOP_WAIT_S_MAX = 15.0
 """How long `stop` waits for a database that is away. What is unsettled then is the operator's loss."""
-PURSES_TRIED_MAX = 3
-
-
-class _KeyState:
-    """What this process knows of a key in use."""
-
-    __slots__ = ("meter", "policy", "purse", "share", "spent_nusd")
-
-    def __init__(self, policy: KeyPolicy, purse: Purse, share: Share | None) -> None:
-        self.policy = policy
-        self.purse = purse
-        self.share = share
-        self.meter = KeyMeter()
-        self.spent_nusd = 0
-        """Since the breaker looked."""
-
-
-_Taken = tuple[_KeyState, Purse]
-"""What a grant holds: a place in the key's meter and money in a purse."""
 
 
 class Gate:
@@ -92,7 +79,7 @@ class Gate:
         self._keys.listen(RECALL, lambda account_id: self._leases.recalled(AccountId(account_id)))
         self._crowd = Crowd(engine, self._threads, self._leases, clock)
         self._keys.listen(WORKERS, self._crowd.news)
-        self._states: dict[KeyId, _KeyState] = {}
+        self._states: dict[KeyId, KeyState] = {}
         self._offers: dict[str, tuple[Listing, Offer]] = {}
         self._paused: frozenset[str] = frozenset()
         self._is_open = False
@@ -136,7 +123,7 @@ class Gate:
         known = self._offers.get(model)
         if known is not None and known[0] is listing:
             return known[1]
-        offer = _offer(listing, self._paused)
+        offer = offer_of(listing, self._paused)
         self._offers[model] = (listing, offer)
         return offer
 
@@ -206,7 +193,7 @@ class Gate:
                 raise StoreUnavailable from None
             raise
 
-    async def _enter(self, state: _KeyState, key: KeyPolicy, tokens: int) -> None:
+    async def _enter(self, state: KeyState, key: KeyPolicy, tokens: int) -> None:
         share = state.share
         if share is None:
             state.meter.enter(key, self._clock.monotonic_s(), tokens)
@@ -218,7 +205,7 @@ class Gate:
             raise StoreUnavailable from None
         state.meter.open += 1
 
-    def _correct(self, state: _KeyState, key: KeyPolicy, tokens: int) -> None:
+    def _correct(self, state: KeyState, key: KeyPolicy, tokens: int) -> None:
         if not key.tokens_per_minute:
             return
         if state.share is None:
@@ -229,8 +216,8 @@ class Gate:
     def extend(self, grant: Grant, tokens: int) -> bool:
         """Lets the hold of a running stream cover `tokens` of output per choice, from memory. False: the database
         is needed, ask `extend_waiting`."""
-        purse = cast(_Taken, grant.lease)[1]
-        step = next_step(grant.ask, _limit(grant), tokens)
+        purse = cast(Held, grant.lease)[1]
+        step = next_step(grant.ask, output_limit(grant), tokens)
         more = step.hold_nusd - grant.hold_nusd
         now_s = self._clock.monotonic_s()
         if more > purse.free_nusd or purse.is_closed or purse.waiting or now_s >= self._leases.alive_until_s:
@@ -246,7 +233,7 @@ class Gate:
         """The same with more money from the wallet. InsufficientBalance, StoreUnavailable."""
         try:
             async with asyncio.timeout(ADMIT_WAIT_S_MAX):
-                await self._extend(grant, next_step(grant.ask, _limit(grant), tokens))
+                await extend_from_wallet(self._leases, grant, tokens, self._clock)
         except (TimeoutError, DatabaseAway):
             raise StoreUnavailable from None
 
@@ -267,7 +254,7 @@ class Gate:
         database takes to come back."""
         assert not grant.settled, "a grant is settled once"
         grant.settled = True
-        state, purse = cast(_Taken, grant.lease)
+        state, purse = cast(Held, grant.lease)
         purse.release(grant.hold_nusd, settlement.charge.cost_nusd)
         state.meter.leave()
         state.spent_nusd += settlement.charge.cost_nusd
@@ -344,7 +331,7 @@ class Gate:
     async def return_idle(self) -> None:
         """Gives back unused leases and forgets keys that are not in use. DatabaseAway."""
         now_s = self._clock.monotonic_s()
-        for key_id in [key_id for key_id, state in self._states.items() if _is_idle(state, now_s)]:
+        for key_id in [key_id for key_id, state in self._states.items() if state.is_idle(now_s)]:
             del self._states[key_id]
         await self._crowd.return_idle({key_id: state.meter.open for key_id, state in self._states.items()})
         await self._leases.return_idle()
@@ -372,12 +359,12 @@ class Gate:
         if not self._is_open or self._writer.unsettled >= self._settings.settle_queue_max:
             raise StoreUnavailable
 
-    def _state(self, key: KeyPolicy) -> _KeyState:
+    def _state(self, key: KeyPolicy) -> KeyState:
         """The key's state, with the purse that its present policy pays from."""
         state = self._states.get(key.key_id)
         if state is None:
             share = self._crowd.share(key.key_id)
-            state = self._states[key.key_id] = _KeyState(key, self._leases.purse(key), share)
+            state = self._states[key.key_id] = KeyState(key, self._leases.purse(key), share)
         elif state.policy is not key:
             if state.purse.key_id is not None or state.policy.account_spend != key.account_spend:
                 self._leases.close(state.purse)  # its limit may have changed
@@ -387,7 +374,7 @@ class Gate:
             state.purse = self._leases.purse(key)
         return state
 
-    async def _take(self, state: _KeyState, ask: Ask) -> Grant:
+    async def _take(self, state: KeyState, ask: Ask) -> Grant:
         wanted = demand(ask)
         for _ in range(PURSES_TRIED_MAX):
             purse = self._leases.purse(ask.key)
@@ -399,59 +386,6 @@ class Gate:
             purse.used_at_s = self._clock.monotonic_s()
             self.grants_open += 1
             grant = Grant(ask, NanoUsd(hold.hold_nusd), hold.output_tokens_clamp, lease=(state, purse))
-            grant.covered_tokens = _covered(grant, first_tokens(ask))
+            grant.covered_tokens = covered_by_first(grant, first_tokens(ask))
             return grant
         raise StoreUnavailable
-
-    async def _extend(self, grant: Grant, step: Step) -> None:
-        """The purse may have been closed meanwhile; then the whole hold moves to the new one."""
-        for _ in range(PURSES_TRIED_MAX):
-            state, purse = cast(_Taken, grant.lease)
-            source = self._leases.purse(grant.ask.key)
-            more = step.hold_nusd - (grant.hold_nusd if source is purse else 0)
-            try:
-                await self._leases.take(source, grant.ask, Demand(more, more))
-            except PurseClosed:
-                continue
-            if grant.settled:
-                source.release(more, 0)
-                return
-            if source is not purse:
-                purse.release(grant.hold_nusd, 0)
-                grant.lease = (state, source)
-            source.used_at_s = self._clock.monotonic_s()
-            grant.hold_nusd, grant.covered_tokens = NanoUsd(step.hold_nusd), step.covered_tokens
-            return
-        raise StoreUnavailable
-
-
-def _limit(grant: Grant) -> int | None:
-    """Most output per choice that the provider was told."""
-    return grant.ask.output_tokens if grant.output_tokens_clamp is None else grant.output_tokens_clamp
-
-
-def _covered(grant: Grant, tokens: int | None) -> int | None:
-    """What a first hold for `tokens` of output covers; None for everything."""
-    limit = _limit(grant)
-    return None if tokens == grant.ask.output_tokens or (limit is not None and limit <= (tokens or 0)) else tokens
-
-
-def _is_idle(state: _KeyState, now_s: float) -> bool:
-    return state.purse.is_closed and state.meter.is_idle(now_s)
-
-
-def _offer(listing: Listing, paused: frozenset[str]) -> Offer:
-    """ModelUnpriced when no channel has a price now, ModelOutOfService when all that have one are paused."""
-    priced = [(channel, price) for channel, price in listing.channels if price is not None]
-    if not priced:
-        raise ModelUnpriced
-    candidates = []
-    for channel, price in priced:
-        if channel.id in paused:
-            continue
-        prompt, completion = (price.customer_rate(rate) for rate in (price.rates.prompt, price.rates.completion))
-        candidates.append(Candidate(channel, price, round(prompt), round(completion)))
-    if not candidates:
-        raise ModelOutOfService
-    grows = not any(dialect(candidate.channel.dialect).hides_output for candidate in candidates)
-    return Offer(listing.model, tuple(candidates), listing.context_tokens_max, listing.output_tokens_max, grows)
