@@ -1,29 +1,24 @@
 """What the rest relies on: durable settings, one transaction per use case, one migrated schema on both databases."""
 
 import asyncio
+import sqlite3
 import stat
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, insert, select, text, update
+from sqlalchemy import Engine, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-import dragonfly.admission.tables
-import dragonfly.catalog.tables
-import dragonfly.infra.repeats
-import dragonfly.keys.tables
-import dragonfly.mail.tables
-import dragonfly.operations.tables
-import dragonfly.usage.tables  # noqa: F401 - the tables register themselves
 from dragonfly.accounts.tables import accounts
 from dragonfly.infra.changes import CHANGES_PAGE_MAX, changes_since, record_change
 from dragonfly.infra.database import SCHEMA, DatabaseAway, DatabaseThreads, open_engine, read, write
 from dragonfly.ledger.tables import entries, entry_groups, wallets
 from dragonfly.migrations import applied_revision, newest_revision, upgrade
+from dragonfly.privacy.inventory import all_tables
 from tests.factories import START_NS, make_account, make_customer
 
 
@@ -36,6 +31,7 @@ def test_a_new_database_reaches_the_newest_revision_and_stays_there(empty_url: s
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_declares(engine: Engine) -> None:
+    assert all_tables()
     with read(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), SCHEMA) == []
 
@@ -54,11 +50,35 @@ def test_two_processes_may_migrate_at_the_same_time(empty_url: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert failures == []
     assert applied_revision(engines[0]) == newest_revision()
     for engine in engines:
         engine.dispose()
+
+
+def test_who_opens_a_new_file_waits_for_another_who_is_switching_it(tmp_path: Path) -> None:
+    """While somebody else switches it to write-ahead logging, SQLite refuses to without waiting."""
+    path = tmp_path / "dragonfly.db"
+    engine = open_engine(f"sqlite:///{path}")
+    connects, opened = threading.Event(), threading.Event()
+    event.listen(engine, "do_connect", lambda *_: connects.set())
+
+    def open_file() -> None:
+        with suppress(DatabaseAway), read(engine) as connection:
+            connection.execute(text("SELECT count(*) FROM sqlite_schema"))
+            opened.set()
+
+    opening = threading.Thread(target=open_file)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening.start()
+        connects.wait()
+        opening.join(0.05)
+        other.execute("COMMIT")
+    opening.join()
+    assert opened.is_set()
+    engine.dispose()
 
 
 def test_sqlite_is_durable_strict_and_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -73,7 +93,7 @@ def test_sqlite_is_durable_strict_and_readable_by_its_owner_only(tmp_path: Path)
         tables = connection.exec_driver_sql("SELECT name, strict FROM pragma_table_list WHERE type = 'table'").all()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
     ours = {name: strict for name, strict in tables if not name.startswith(("sqlite_", "alembic_"))}
-    assert set(ours) == set(SCHEMA.tables)
+    assert set(ours) == {table.name for table in all_tables()}
     assert set(ours.values()) == {1}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     engine.dispose()

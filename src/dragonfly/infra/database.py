@@ -9,6 +9,7 @@ do not leave this module then.
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Literal, ParamSpec, TypeVar
 import psycopg
 from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, MetaData, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -32,10 +33,11 @@ POOL_CONNECTIONS = 8
 WAIT_FOR_CONNECTION_S = 5
 BUSY_TIMEOUT_MS = 5_000
 """How long an SQLite connection waits for another process's write lock."""
+BUSY_PAUSE_S = 0.01
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 10
 LONG_STATEMENT_TIMEOUT_S = 3_600
-"""For migrations and for the proof of the books, which read whole tables."""
+"""For migrations, also behind another process's, and for the proof of the books, which read whole tables."""
 SQLITE_VERSION_MIN = (3, 37, 0)
 SQLITE_CACHE_KIB = 16 * 1024
 SQLITE_CHECKPOINT_PAGES = 4_000
@@ -46,11 +48,13 @@ FILE_MODE = 0o600
 DRIVER_ERRORS = (sqlite3.Error, psycopg.Error)
 _SQLITE_ERROR = 1
 _SQLITE_PRIMARY = 0xFF
+_SQLITE_BUSY = 5
 _SQLITE_DAMAGED = (11, 26)
 """SQLITE_CORRUPT and SQLITE_NOTADB."""
 _SECURE_DELETE_ON = 1
 _SYNCHRONOUS_FULL = 2
 _WRITES = "dragonfly_writes"
+_WAIT_MS = "dragonfly_wait_ms"
 
 SCHEMA = MetaData(
     naming_convention={
@@ -123,8 +127,8 @@ def _prepare_sqlite(dbapi: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     dbapi.isolation_level = None  # the driver's own BEGINs come too late; `_begin_sqlite` does it
     cursor = dbapi.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    _use_write_ahead_log(cursor)
     wanted: dict[str, tuple[object, object]] = {
-        "journal_mode": ("WAL", "wal"),
         "synchronous": ("FULL", _SYNCHRONOUS_FULL),
         "foreign_keys": ("ON", 1),
         "secure_delete": ("ON", _SECURE_DELETE_ON),
@@ -142,9 +146,30 @@ def _prepare_sqlite(dbapi: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
+def _use_write_ahead_log(cursor: DBAPICursor) -> None:
+    """Waits for its turn: of several connections that open a new file at once, SQLite lets one switch it and refuses
+    the others without waiting, because they hold what they read of it."""
+    last_s = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            (found,) = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & _SQLITE_PRIMARY == _SQLITE_BUSY
+            if not is_busy or time.monotonic() >= last_s:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            assert found == "wal", "SQLite must take journal_mode = WAL"
+            return
+
+
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if wait_ms := options.get(_WAIT_MS):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES) else "BEGIN")
+    if wait_ms:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def _open_postgresql(url: URL) -> Engine:
@@ -219,10 +244,11 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def write(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed when the block ends, rolled back when it raises."""
+def write(engine: Engine, *, wait_ms: int = 0) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises. `wait_ms`, when given, is how long
+    it waits on SQLite for somebody else's to end."""
     with reaching(), engine.connect() as connection:
-        connection.execution_options(**{_WRITES: True})
+        connection.execution_options(**{_WRITES: True, _WAIT_MS: wait_ms})
         connection.begin()
         yield connection
         commit(connection)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect
 
 from dragonfly.core.lazily import Lazily
-from dragonfly.infra.database import allow_long_statements, read, write
+from dragonfly.infra.database import LONG_STATEMENT_TIMEOUT_S, allow_long_statements, read, write
 
 if TYPE_CHECKING:
     from dragonfly.migrations import running
@@ -29,7 +29,7 @@ def upgrade(engine: Engine) -> str:
     """
     newest = newest_revision()
     if applied_revision(engine) != newest:
-        with write(engine) as connection:
+        with write(engine, wait_ms=LONG_STATEMENT_TIMEOUT_S * 1_000) as connection:
             allow_long_statements(connection)
             upgrade_in(connection)
     return newest
