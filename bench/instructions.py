@@ -94,14 +94,14 @@ def figures(folder: Path) -> Figures:
 
 
 BUDGETS = Figures(
-    request_opcodes=4_351,
-    request_calls=281,
-    stream_opcodes=7_683,
-    stream_calls=606,
-    chunk_opcodes=178,
+    request_opcodes=4_287,
+    request_calls=266,
+    stream_opcodes=8_120,
+    stream_calls=618,
+    chunk_opcodes=192,
     chunk_calls=13,
-    settlement_opcodes=1_859,
-    settlement_calls=121,
+    settlement_opcodes=1_574,
+    settlement_calls=105,
 )
 
 

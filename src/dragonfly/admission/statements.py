@@ -141,13 +141,16 @@ class SqliteStatements:
         return {name: self._run(cursor, self._texts[name], rows) for name, rows in steps.items()}
 
     def _run(self, cursor: Cursor, texts: list[str], rows: Rows) -> int:
+        if len(rows) == 1:
+            cursor.execute(texts[0], rows[0])
+            return cursor.rowcount
         changed = start = 0
         left = len(rows)
         while left:
             exponent = min(left.bit_length(), len(texts)) - 1
             size = 1 << exponent
             part = rows[start : start + size]
-            cursor.execute(texts[exponent], part[0] if size == 1 else list(chain.from_iterable(part)))
+            cursor.execute(texts[exponent], list(chain.from_iterable(part)))
             changed += cursor.rowcount
             start += size
             left -= size

@@ -24,7 +24,7 @@ from dragonfly.gateway.exchange import Exchange
 from dragonfly.gateway.heads import HeadRules, secret_of
 from dragonfly.gateway.health import HealthBoard
 from dragonfly.gateway.purse import Purse
-from dragonfly.gateway.receiving import Request
+from dragonfly.gateway.receiving import COUNTED_BODY_BYTES, Request
 from dragonfly.gateway.refusals import Refusal, error_body, retry_after_s, status_of
 from dragonfly.gateway.server import FastLane
 from dragonfly.providers.channel import Channel
@@ -91,6 +91,8 @@ class Gateway:
         self.refused: dict[str, int] = {}
         self.body_bytes_open = 0
         self.stranger_bytes_open = 0
+        self.uncounted_bytes_max = min(COUNTED_BODY_BYTES, self.limits.body_bytes_max)
+        """A body up to this long is taken without a look at its key or at how much is open."""
         self.coarse_s = clock.monotonic_s()
         self.common_head = b""
         self.monotonic_ns = time.monotonic_ns

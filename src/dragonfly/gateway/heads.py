@@ -78,3 +78,11 @@ def secret_of(head: dict[bytes, bytes]) -> bytes:
         if secret is not None:
             return secret
     raise Refusal("missing_api_key", "Send your API key as `Authorization: Bearer sk-df-…`, never in the URL.")
+
+
+def origin_form(url: bytes) -> bytes:
+    """The path of an absolute-form target, which every server must take (RFC 9112 3.2.2); Host still decides."""
+    if url[:8].lower().startswith((b"http://", b"https://")):
+        start = url.find(b"/", url.index(b"://") + 3)
+        return url[start:] if start >= 0 else b"/"
+    return url

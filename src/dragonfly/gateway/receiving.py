@@ -14,8 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from dragonfly.admission.errors import InvalidKey
 from dragonfly.core.content import holds_content
 from dragonfly.core.secrets import is_well_formed_key
-from dragonfly.gateway.heads import head_too_large, secret_of
+from dragonfly.gateway.heads import head_too_large, origin_form, secret_of
 from dragonfly.gateway.refusals import REASONS, Refusal
+from dragonfly.gateway.repeated import ParsedHead, RepeatedHead, repeatable
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,6 +76,14 @@ class Receiver(HttpToolsProtocol):
         """Monotonic; looked at by the gateway's sweep."""
         self.on_lane = False
         self.in_head = False
+        self.is_between = True
+        """No part of a message has come yet, or the last one is whole."""
+        self.begun_in_read = 0
+        self.has_streamed = False
+        """It will again, and while it does no head is kept."""
+        self.parsed: ParsedHead | None = None
+        """Of the request that was complete in this read, when its head may come again."""
+        self.repeated: RepeatedHead | None = None
         self.head_bytes = 0
         self.read_bytes = 0
         self.read_ended_message = False
@@ -115,13 +124,31 @@ class Receiver(HttpToolsProtocol):
         if self.unparsed_body_bytes:
             self._take_unparsed(data)
             return
+        self.served_in_read = 0
+        repeated = self.repeated
+        if repeated is not None and self.is_between:
+            body = repeated.body_of(data, self.gateway.uncounted_bytes_max)
+            if body is not None:
+                method, path, query, headers, _ = repeated.parsed
+                now_ns = self.gateway.monotonic_ns()
+                self.request_complete(Request(method, path, query, headers, body, True, True, now_ns))
+                return
+            self.repeated = None
+        begins_here = self.is_between and not self.has_streamed
+        self._parse(data)
+        if begins_here and self.is_between and self.begun_in_read == 1 and self.parsed is not None:
+            self.repeated = repeatable(data, self.parsed)
+
+    def _parse(self, data: bytes) -> None:
+        self.begun_in_read = 0
+        self.parsed = None
         self.read_bytes = len(data)
         self.read_ended_message = False
-        self.served_in_read = 0
         self.around_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            self.parsed = None
             self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
@@ -155,6 +182,8 @@ class Receiver(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self.in_head = True
+        self.is_between = False
+        self.begun_in_read += 1
         self.on_lane = False
         self.head_bytes = 0
         self.around_bytes = 0
@@ -180,7 +209,7 @@ class Receiver(HttpToolsProtocol):
         if not self.is_answering:
             self.deadline_s = self.gateway.coarse_s + self.limits.body_s
         if not url.startswith(b"/"):
-            url = self.url = _origin_form(url)
+            url = self.url = origin_form(url)
         if not url.startswith(LANE_PREFIXES):
             self._start_asgi()
             return
@@ -217,6 +246,7 @@ class Receiver(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.read_ended_message = True
+        self.is_between = True
         self.around_bytes = 0
         if not self.on_lane:
             if not self.is_answering:
@@ -260,17 +290,12 @@ class Receiver(HttpToolsProtocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         path, _, query = self.url.partition(b"?")
         parser = self.parser
+        method, head = parser.get_method(), self.head
         http11 = parser.get_http_version() == "1.1"
-        request = Request(
-            parser.get_method(),
-            path,
-            query,
-            self.head,
-            body,
-            http11 and parser.should_keep_alive(),
-            http11,
-            self.started_ns,
-        )
+        keep_alive = http11 and parser.should_keep_alive()
+        request = Request(method, path, query, head, body, keep_alive, http11, self.started_ns)
+        if keep_alive and not self.has_streamed:
+            self.parsed = ParsedHead(method, path, query, head, len(body))
         self.on_lane = False
         # A connection may stream for minutes: what belonged to the head is let go.
         self.body_parts = []
@@ -369,11 +394,3 @@ class Receiver(HttpToolsProtocol):
         self.discarding += length
         if self.discarding > LINGER_BYTES_MAX:
             self.transport.abort()
-
-
-def _origin_form(url: bytes) -> bytes:
-    """The path of an absolute-form target, which every server must take (RFC 9112 3.2.2); Host still decides."""
-    if url[:8].lower().startswith((b"http://", b"https://")):
-        start = url.find(b"/", url.index(b"://") + 3)
-        return url[start:] if start >= 0 else b"/"
-    return url

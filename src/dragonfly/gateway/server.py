@@ -212,6 +212,8 @@ class FastLane(Receiver):
 
     def send_head(self, head: bytes) -> None:
         """Start a streamed answer with status 200."""
+        self.has_streamed = True
+        self.parsed = self.repeated = None
         if self.answer_chunked:
             coding = b"transfer-encoding: chunked\r\n"
         else:

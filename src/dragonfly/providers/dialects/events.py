@@ -18,16 +18,18 @@ _DATA_AT = 6
 _QUOTES = 2
 _BOM = b"\xef\xbb\xbf"
 _line_ends = re.compile(rb"\r\n|\n|\r")
-_OUTPUT_FIELDS = (
-    "content",
-    "reasoning_content",
-    "reasoning",
-    "reasoning_details",
-    "tool_calls",
-    "function_call",
-    "refusal",
-    "audio",
-    "images",
+_OUTPUT_FIELDS = frozenset(
+    {
+        "content",
+        "reasoning_content",
+        "reasoning",
+        "reasoning_details",
+        "tool_calls",
+        "function_call",
+        "refusal",
+        "audio",
+        "images",
+    }
 )
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -213,9 +215,8 @@ def _output_bytes(choices: list[_Choice]) -> int:
             fields = _object(part) if part else None
             if fields is None:
                 continue
-            for name in _OUTPUT_FIELDS:
-                value = fields.get(name)
-                if value is not None and is_something(value):
+            for name, value in fields.items():
+                if name in _OUTPUT_FIELDS and is_something(value):
                     length += _calls_length(value) if name == "tool_calls" else _text_length(value)
     return length
 
