@@ -18,6 +18,7 @@ def a_report(**changes: object) -> Report:
         "statuses": {"200": 1},
         "places": 1,
         "bytes_seen": 1,
+        "areas": {"pages": (1, 1)},
         "hits": (),
         "hits_beyond": 0,
         "decoys": 1,

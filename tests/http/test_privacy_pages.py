@@ -10,16 +10,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
+from starlette.responses import Response
 
 from dragonfly.catalog.catalog import Provider
 from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.lockdown import Lockdown
-from dragonfly.privacy.audit.report import REPORT_FILE, as_json, code_digest
+from dragonfly.privacy.audit.report import REPORT_FILE, as_json, code_digest, signed_report
 from dragonfly.privacy.policy import load_manifest
 from dragonfly.privacy.retention import run_retention
+from dragonfly.privacy.signing import public_key_of
 from dragonfly.settings import MailSettings, PrivacySettings, ServerSettings, Settings
 from dragonfly.web.pages import Pages
-from dragonfly.web.privacy import Running, web_routes
+from dragonfly.web.privacy import NoReport, Running, web_routes
 from tests.factories import START_NS, make_database
 from tests.reports import a_report
 
@@ -42,7 +44,8 @@ class Site:
     async def get(self, path: str, **headers: str) -> httpx.Response:
         app = FastAPI()
         threads = DatabaseThreads()
-        running = Running(self.settings, load_manifest(), self.providers, self.lockdown, KEY)
+        running = Running(self.settings, load_manifest(), self.providers, self.lockdown, public_key_of(KEY))
+        app.add_exception_handler(NoReport, lambda _request, _failure: Response(status_code=NoReport.status))
         app.include_router(web_routes(Pages("Acme"), running, self.engine, threads, lambda: START_NS))
         transport = httpx.ASGITransport(app=app)
         try:
@@ -167,3 +170,16 @@ async def test_a_report_that_somebody_else_signed_counts_as_none(site: Site) -> 
     assert (status["last_audit"], status["last_audit_clean"]) == (None, None)
     (site.folder / REPORT_FILE).write_text(json.dumps([1]))
     assert (await site.get("/privacy/status")).status_code == 200
+
+
+async def test_anybody_can_check_the_last_report_with_what_the_pages_show(site: Site) -> None:
+    assert (await site.get("/privacy/audit")).status_code == 404
+    (site.folder / REPORT_FILE).write_text(as_json(a_report(at_ns=START_NS), KEY))
+    shown = await site.get("/privacy/audit")
+    status = (await site.get("/privacy/status", accept="application/json")).json()
+    found = signed_report(shown.text, status["public_key"])
+    assert found is not None
+    assert found["at_ns"] == START_NS
+    assert signed_report(shown.text, "not a key") is None
+    (site.folder / REPORT_FILE).write_text(as_json(a_report(), b"another key"))
+    assert (await site.get("/privacy/audit")).status_code == 404

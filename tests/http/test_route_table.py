@@ -38,6 +38,7 @@ POST /api/support
 PAGES = """
 GET /privacy
 GET /privacy/status
+GET /privacy/audit
 GET /stats
 GET /assets/site-….css
 GET /wallet/topups/{topup_id}

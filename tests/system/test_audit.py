@@ -1,5 +1,6 @@
 """The audit finds nothing in Dragonfly, and finds what is planted: it can tell the two apart."""
 
+import contextlib
 import secrets
 import signal
 import sys
@@ -19,6 +20,8 @@ from dragonfly.privacy.audit.provider import EchoingProvider, Ending
 from dragonfly.privacy.audit.report import as_json, as_text, signed_report
 from dragonfly.privacy.audit.run import Plan, audit, search_everywhere
 from dragonfly.privacy.audit.shapes import FORWARDED, REFUSED, Ask
+from dragonfly.privacy.signing import public_key_of
+from tests.postgres import postgres_database
 from tests.reports import a_report
 from tests.system.leaky_process import LEAKS
 
@@ -28,9 +31,18 @@ CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_nothing_is_found_in_dragonfly() -> None:
-    report = audit(Plan(is_reduced=True))
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nothing_is_found_in_dragonfly(database: str, request: pytest.FixtureRequest) -> None:
+    with contextlib.ExitStack() as stack:
+        # A server of its own: what other tests leave in a shared one would be searched too.
+        server = request.getfixturevalue("own_postgresql") if database == "postgresql" else None
+        url = stack.enter_context(postgres_database(server.url)) if server else ""
+        report = audit(Plan(is_reduced=True, database_url=url))
     assert report.is_clean, as_text(report)
+    assert report.database == database
+    assert report.not_seen == ()
+    journal = "PostgreSQL pg_wal" if server else "folder"
+    assert report.areas[journal][1] > 100_000
     assert report.shapes >= 12
     assert report.endings >= 20
     assert report.places > 10
@@ -147,12 +159,13 @@ def test_a_report_with_a_find_a_missed_decoy_or_no_case_is_not_clean(change: dic
 
 def test_a_signed_report_is_recognised_and_a_changed_one_is_not() -> None:
     text = as_json(a_report(hits=("a file",)), KEY)
-    found = signed_report(text, KEY)
+    public_key = public_key_of(KEY)
+    found = signed_report(text, public_key)
     assert found is not None
     assert found["clean"] is False
-    assert signed_report(text.replace("a file", "a fine"), KEY) is None
-    assert signed_report(text, b"another key") is None
-    assert signed_report("{}", KEY) is None
+    assert signed_report(text.replace("a file", "a fine"), public_key) is None
+    assert signed_report(text, public_key_of(b"another key")) is None
+    assert signed_report("{}", public_key) is None
 
 
 def test_at_least_20_leaks_are_planted() -> None:

@@ -14,12 +14,13 @@ from dragonfly.core.clock import SystemClock
 from dragonfly.core.ids import AccountId
 from dragonfly.infra.database import read, write
 from dragonfly.privacy.audit.outside import OutsidePlan, audit_from_outside
-from dragonfly.privacy.audit.report import REPORT_FILE, Report, as_json, as_text, signed_report, signing_key
+from dragonfly.privacy.audit.report import REPORT_FILE, Report, as_json, as_text, signed_report
 from dragonfly.privacy.audit.run import Plan, audit
 from dragonfly.privacy.datamap import data_map
 from dragonfly.privacy.erasure import erase_account, signed_certificate
 from dragonfly.privacy.export import export_account
 from dragonfly.privacy.retention import erase_traces
+from dragonfly.privacy.signing import public_key_of, signing_key
 from dragonfly.settings import Settings, SettingsInvalid, load_settings
 
 privacy_commands = typer.Typer(no_args_is_help=True, help="What is kept, and the proof that nothing else is.")
@@ -27,6 +28,10 @@ privacy_commands = typer.Typer(no_args_is_help=True, help="What is kept, and the
 Key = Annotated[str, typer.Option(envvar="AUDIT_KEY", help="For --url: a key with credit")]
 Look = Annotated[
     list[Path] | None, typer.Option("--look", help="For --url: also search this folder; repeat for more")
+]
+
+DatabaseUrl = Annotated[
+    str, typer.Option(envvar="AUDIT_DATABASE_URL", help="For --url: also search this database and its files")
 ]
 
 
@@ -51,6 +56,7 @@ def privacy_audit(
     key: Key = "",
     model: Annotated[str, typer.Option(help="For --url: which model to ask; short requests, paid for")] = "",
     look: Look = None,
+    database_url: DatabaseUrl = "",
 ) -> None:
     """Prove that nothing that is said is kept.
 
@@ -66,7 +72,7 @@ def privacy_audit(
       dragonfly privacy audit --url https://api.example.com --key sk-df-… --model deepseek/deepseek-flash
     """
     if url:
-        report = audit_from_outside(OutsidePlan(url, key, model, tuple(look or ())))
+        report = audit_from_outside(OutsidePlan(url, key, model, tuple(look or ()), database_url))
     else:
         report = audit(Plan(is_reduced=reduced, database_url=postgresql))
     text = _kept(report, load_settings(os.environ, config), is_own=not url)
@@ -78,19 +84,26 @@ def privacy_audit(
 @privacy_commands.command("verify")
 def privacy_verify(
     file: Annotated[Path, typer.Argument(help="A report of `dragonfly privacy audit --json`", dir_okay=False)],
+    public_key: Annotated[str, typer.Option(help="Of somebody else's installation; default: this one's")] = "",
     config: ConfigFile = None,
 ) -> None:
-    """Check that a report was signed by this installation and has not been changed.
+    """Check that a report was signed by an installation and has not been changed.
+
+    An installation shows its last report at /privacy/audit and its public key, as JSON, at /privacy/status. Nothing
+    else is needed, least of all a secret.
 
     \b
-    Example:
+    Examples:
       dragonfly privacy verify audit.json
+      dragonfly privacy verify audit.json --public-key 5f0c…
     """
-    found = signed_report(file.read_text(), signing_key(peppers_of(load_settings(os.environ, config))))
+    whose = public_key or public_key_of(signing_key(peppers_of(load_settings(os.environ, config))))
+    found = signed_report(file.read_text(), whose)
     if found is None:
-        show_line("This report was not signed by this installation, or it was changed.")
+        owner = "the owner of that key" if public_key else "this installation"
+        show_line(f"This report was not signed by {owner}, or it was changed.")
         raise typer.Exit(REFUSED)
-    show_line(f"Signed by this installation. {'Nothing was kept.' if found['clean'] else 'The audit was NOT CLEAN.'}")
+    show_line(f"The signature is right. {'Nothing was kept.' if found['clean'] else 'The audit was NOT CLEAN.'}")
 
 
 @privacy_commands.command("export")

@@ -7,11 +7,9 @@ from sqlalchemy import Engine, select
 
 from dragonfly.infra.database import read
 from dragonfly.infra.lockdown import Lockdown
-from dragonfly.privacy.audit.report import REPORT_FILE, code_digest, signed_report
+from dragonfly.privacy.audit.report import code_digest, read_report, signed_report
 from dragonfly.privacy.retention import oldest_usage_ns
 from dragonfly.privacy.tables import privacy_runs
-
-REPORT_BYTES_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +26,9 @@ class Status:
     read_at_ns: int
 
 
-def read_status(engine: Engine, data_dir: Path, report_key: bytes, lockdown: Lockdown, *, now_ns: int) -> Status:
+def read_status(engine: Engine, data_dir: Path, public_key: str, lockdown: Lockdown, *, now_ns: int) -> Status:
     """Looks everything up; a report whose signature is not this installation's counts as none."""
-    audit = _last_audit(data_dir, report_key)
+    audit = signed_report(read_report(data_dir), public_key) or {}
     at_ns = audit.get("at_ns")
     with read(engine) as connection:
         ran_ns = connection.execute(select(privacy_runs.c.ran_at_ns)).scalar()
@@ -43,12 +41,3 @@ def read_status(engine: Engine, data_dir: Path, report_key: bytes, lockdown: Loc
         missing_walls=lockdown.missing,
         read_at_ns=now_ns,
     )
-
-
-def _last_audit(data_dir: Path, report_key: bytes) -> dict[str, object]:
-    try:
-        with (data_dir / REPORT_FILE).open("rb") as file:
-            text = file.read(REPORT_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    return dict(signed_report(text, report_key) or {})

@@ -12,8 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from dragonfly import __version__
 from dragonfly.catalog.catalog import Provider
+from dragonfly.core.errors import DragonflyError
 from dragonfly.infra.database import DatabaseThreads
 from dragonfly.infra.lockdown import Lockdown
+from dragonfly.privacy.audit.report import read_report, signed_report
 from dragonfly.privacy.policy import Claim, Manifest, enabled_processors, shown_claims
 from dragonfly.privacy.status import Status, read_status
 from dragonfly.settings import Settings
@@ -38,6 +40,14 @@ WALLS = {
 }
 
 
+class NoReport(DragonflyError):
+    code = "no_report"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("No audit of this installation is on record. Ask its operator to run one.")
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What is true of this process and its configuration."""
@@ -46,8 +56,8 @@ class Running:
     manifest: Manifest
     providers: tuple[Provider, ...]
     lockdown: Lockdown
-    report_key: bytes
-    """Under which audits of this installation are signed."""
+    public_key: str
+    """With which anybody can check what this installation signed."""
 
     @property
     def contact(self) -> str:
@@ -75,13 +85,20 @@ def web_routes(
     @routes.get("/privacy/status")
     async def privacy_status(request: Request) -> Response:
         status = await threads.run(
-            read_status, engine, running.settings.data_dir, running.report_key, running.lockdown, now_ns=now_ns()
+            read_status, engine, running.settings.data_dir, running.public_key, running.lockdown, now_ns=now_ns()
         )
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse(status_fields(status))
+            return JSONResponse(status_fields(status, running.public_key))
         language = language_of(request)
         values = {"title": TITLES[language]["status"], "status": status, "when": _when, "code_version": __version__}
         return pages.render("status.html", language, "/privacy/status", values)
+
+    @routes.get("/privacy/audit")
+    async def privacy_audit() -> Response:
+        report = await threads.run(read_report, running.settings.data_dir)
+        if signed_report(report, running.public_key) is None:
+            raise NoReport
+        return Response(report, media_type="application/json")
 
     @routes.get(pages.style_path)
     async def style() -> Response:
@@ -135,7 +152,7 @@ def _link(name: str, url: str) -> Markup:
     return Markup('<a href="{}" rel="noreferrer">{}</a>').format(url, name)
 
 
-def status_fields(status: Status) -> dict[str, object]:
+def status_fields(status: Status, public_key: str) -> dict[str, object]:
     """The same facts for programs."""
     return {
         "oldest_usage_row": _when(status.oldest_usage_ns),
@@ -145,6 +162,7 @@ def status_fields(status: Status) -> dict[str, object]:
         "last_audit_clean": status.audit_clean,
         "last_audit_of_this_code": status.audit_is_of_this_code,
         "lockdown_missing": list(status.missing_walls),
+        "public_key": public_key,
         "version": __version__,
     }
 

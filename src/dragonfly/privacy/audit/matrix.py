@@ -154,12 +154,12 @@ class Drive:
 def look_at_answer(search: Search, case: str, answer: bytes, *, is_error: bool) -> None:
     """Heads and errors must not repeat what was said; answers do, that is what they are for."""
     head, _, body = answer.partition(b"\r\n\r\n")
-    search.look_at(f"head of the answer to {case}", head)
+    search.look_at(f"heads of answers: {case}", head)
     if is_error or (head[9:10] > b"3"):
-        search.look_at(f"error that answers {case}", body)
+        search.look_at(f"errors: {case}", body)
     for line in body.split(b"\n"):
         if line.startswith(b'data: {"error"'):
-            search.look_at(f"error in the answer to {case}", line)
+            search.look_at(f"errors in streams: {case}", line)
 
 
 SOME_S = 0.4

@@ -34,6 +34,8 @@ class Search:
     places_seen: int = 0
     unreadable: list[str] = field(default_factory=list)
     hits_max: int = HITS_MAX
+    areas: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """What was looked at, by the part of a place's name before the colon: (pieces, bytes)."""
 
     @property
     def found(self) -> set[str]:
@@ -43,6 +45,9 @@ class Search:
     def look_at(self, place: str, data: bytes) -> None:
         """One piece of data; `place` says where it was."""
         self.bytes_seen += len(data)
+        area = place.partition(":")[0]
+        pieces, size = self.areas.get(area, (0, 0))
+        self.areas[area] = pieces + 1, size + len(data)
         for name, needles in self.needles:
             form = needles.found_in(data)
             if form and len(self.hits) < self.hits_max:

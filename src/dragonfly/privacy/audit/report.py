@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dragonfly
-from dragonfly.keys.rules import Peppers
+from dragonfly.privacy.signing import is_signed, public_key_of, sign
 
 FORMAT = 1
 REPORT_FILE = "privacy-audit.json"
 """In the data directory: the last audit of this installation's version."""
-_PURPOSE = b"dragonfly audit report"
+REPORT_BYTES_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class Report:
     statuses: Mapping[str, int]
     places: int
     bytes_seen: int
+    areas: Mapping[str, tuple[int, int]]
+    """What was searched, by name: (pieces, bytes)."""
     hits: tuple[str, ...]
     hits_beyond: int
     decoys: int
@@ -76,6 +77,7 @@ def as_text(report: Report) -> str:
         f"Lock-down: {report.lockdown}.",
         f"Code: sha256 {report.code_digest}.",
     ]
+    lines += [f"  {name}: {size / 1e3:.0f} kB in {pieces}" for name, (pieces, size) in sorted(report.areas.items())]
     lines += [f"FOUND: {hit}" for hit in report.hits]
     lines += [f"FOUND: {report.hits_beyond} more"] if report.hits_beyond else []
     lines += [f"MISSED DECOY: {name}" for name in report.decoys_missed]
@@ -84,14 +86,15 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report, key: bytes | None) -> str:
-    """For programs: the report, and with `key` its signature (HMAC-SHA256 over the canonical report)."""
+    """For programs: the report, and with `key` its signature and the public key that it can be checked with."""
     fields = {**asdict(report), "clean": report.is_clean}
-    signed = {"report": fields, "signature": _signature(fields, key) if key else ""}
+    signature, public_key = (sign(fields, key), public_key_of(key)) if key else ("", "")
+    signed = {"report": fields, "signature": signature, "public_key": public_key}
     return json.dumps(signed, indent=2, sort_keys=True)
 
 
-def signed_report(text: str, key: bytes) -> Mapping[str, object] | None:
-    """The fields of a report that was signed with `key`; None when it was not, or is damaged."""
+def signed_report(text: str, public_key: str) -> Mapping[str, object] | None:
+    """The fields of a report that the owner of `public_key` signed; None when it was not, or is damaged."""
     try:
         signed = json.loads(text)
         fields, signature = signed["report"], signed["signature"]
@@ -99,16 +102,13 @@ def signed_report(text: str, key: bytes) -> Mapping[str, object] | None:
         return None
     if not isinstance(fields, dict) or not isinstance(signature, str):
         return None
-    return fields if hmac.compare_digest(signature, _signature(fields, key)) else None
+    return fields if is_signed(fields, signature, public_key) else None
 
 
-def signing_key(peppers: Peppers) -> bytes:
-    """The installation's key for reports, which says nothing about the pepper that it comes from."""
-    key = peppers.digest(peppers.current, _PURPOSE)
-    assert key is not None, "the current version is there"
-    return key
-
-
-def _signature(fields: Mapping[str, object], key: bytes) -> str:
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hmac.digest(key, canonical.encode(), "sha256").hex()
+def read_report(data_dir: Path) -> str:
+    """The last audit's report as it was kept; "" when there is none."""
+    try:
+        with (data_dir / REPORT_FILE).open("rb") as file:
+            return file.read(REPORT_BYTES_MAX).decode()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -46,6 +46,8 @@ PAGES = (
     "/privacy/status",
     "/stats",
 )
+OPTIONAL_PAGES = frozenset({"/metrics", "/openapi.json"})
+"""Missing where they are switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ async def _audit(plan: Plan, folder: Path) -> Report:
         statuses=dict(driven.statuses),
         places=search.places_seen,
         bytes_seen=search.bytes_seen,
+        areas=search.areas,
         hits=tuple(f"{hit.place} ({hit.form})" for hit in search.hits),
         hits_beyond=search.hits_beyond,
         decoys=planted,
@@ -102,7 +105,7 @@ async def _audit(plan: Plan, folder: Path) -> Report:
     )
 
 
-async def _drive(drive: Drive, pages: list[bytes]) -> None:
+async def _drive(drive: Drive, pages: dict[str, bytes]) -> None:
     """Without the walls first: nothing but the code keeps things from being written, and the kernel shows what the
     process holds open. Then with the walls, for the end that writes memory to a file."""
     instance, search = drive.instance, drive.search
@@ -110,8 +113,8 @@ async def _drive(drive: Drive, pages: list[bytes]) -> None:
         await drive.endings()
         await drive.refusals()
         await drive.clients()
-        for page in pages:
-            search.look_at("a page", await exchange(instance.where, page))
+        for page, request in pages.items():
+            search.look_at(f"pages: {page}", await exchange(instance.where, request))
         assert instance.process is not None
         search.look_at_process(instance.process.pid)
         _search_folder(search, instance)
@@ -123,9 +126,9 @@ async def _drive(drive: Drive, pages: list[bytes]) -> None:
         await drive.ends(Client.ABORTED, signal.SIGABRT)
 
 
-def _pages(instance: Instance) -> list[bytes]:
+def _pages(instance: Instance) -> dict[str, bytes]:
     ask = Ask("", "", instance.key, "127.0.0.1")
-    return [head(ask, target=page, method="GET") for page in PAGES]
+    return {page: head(ask, target=page, method="GET") for page in PAGES}
 
 
 def _search_folder(search: Search, instance: Instance) -> None:
@@ -139,10 +142,15 @@ def search_everywhere(search: Search, instance: Instance, since_s: float) -> Non
         for path in new_files(folder, since_s):
             search.look_into(f"{folder}: {path.name}", path)
     url = instance.wishes.database_url or f"sqlite:///{instance.data / 'dragonfly.db'}"
-    engine = open_engine(url)
+    search_database(search, url)
+
+
+def search_database(search: Search, url: str) -> None:
+    """Every value of every row, and on this machine the files of a PostgreSQL server."""
+    engine = open_engine(url, create=False)
     try:
         for row in _rows(engine):
-            search.look_at("a row of the database", row)
+            search.look_at("rows of the database", row)
         if make_url(url).get_backend_name() != "sqlite":
             _search_server(search, engine)
     finally:
@@ -164,7 +172,11 @@ def _search_server(search: Search, engine: Engine) -> None:
     if not os.access(folder, os.R_OK | os.X_OK):
         search.unreadable.append("the files of the PostgreSQL server")
         return
-    search.look_below("PostgreSQL", folder)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            search.look_below(f"PostgreSQL {path.name}", path)
+        else:
+            search.look_into(f"PostgreSQL: {path.name}", path)
 
 
 def _lockdown_of(log: Path) -> str:
