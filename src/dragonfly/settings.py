@@ -111,6 +111,7 @@ class MailSettings(Section):
     from_name: str = Field("Dragonfly", description="The name beside it, and of this installation in mails")
     reply_to: str = Field("", description="Where answers go; empty: to from_address")
     operator_address: str = Field("", description="Who is told of tickets and alerts; empty: nobody")
+    operator_language: Literal["en", "zh"] = Field("en", description="Of alerts about payments")
     resend_api_key: SecretStr = Field(SecretStr(""), description="For transport resend: re_…")
     resend_webhook_secret: SecretStr = Field(
         SecretStr(""), description="whsec_…; with it, bounces and complaints stop mail to an address"

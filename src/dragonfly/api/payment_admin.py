@@ -1,13 +1,32 @@
 """/api/admin/payments: what operators see and decide about money."""
 
-import json
 import os
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from dragonfly.api.payment_admin_shapes import (
+    CodeFound,
+    CodesMade,
+    CodesWanted,
+    Comparison,
+    DisputesShown,
+    EventsShown,
+    GrantWanted,
+    MarginShown,
+    RefundDecision,
+    RefundFound,
+    TopupFound,
+    code_found,
+    comparison_shown,
+    dispute_found,
+    event_found,
+    margin_shown,
+    refund_found,
+    topup_found,
+    warning_found,
+)
 from dragonfly.api.principal import Principal, operator
 from dragonfly.api.repeats import kept
 from dragonfly.api.shapes import (
@@ -15,37 +34,27 @@ from dragonfly.api.shapes import (
     Cursor,
     Day,
     Limit,
-    Moment,
     Page,
-    Strict,
-    Usd,
     cursor_position,
     day_number,
     page_of,
 )
 from dragonfly.api.wallet import PaymentDesk
-from dragonfly.api.wallet_shapes import DollarText, RefundShown, RefundState, TopupShown, refund_shown, topup_shown
-from dragonfly.catalog.quotes import moment_text
+from dragonfly.api.wallet_shapes import RefundShown, RefundState, refund_shown
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
-from dragonfly.core.money import usd_text
 from dragonfly.ledger.actions import grant_credit
 from dragonfly.payments.clawbacks import unfreeze_for
 from dragonfly.payments.events import resend_event
 from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.promo import (
     CODE_LENGTH,
-    CODES_AT_ONCE_MAX,
-    PromoCode,
     PromoWish,
     codes_page,
     make_codes,
     revoke_batch,
 )
 from dragonfly.payments.queries import (
-    Dispute,
-    FraudWarning,
-    StoredEvent,
     dispute_rate,
     disputes_page,
     events_in,
@@ -56,176 +65,12 @@ from dragonfly.payments.queries import (
 )
 from dragonfly.payments.reconciling import reconcile
 from dragonfly.payments.refunding import approve_refund, decline_refund, send_refund
-from dragonfly.payments.report import Margin, compare, margins
-from dragonfly.payments.rules import DAY_NS, cents_text
+from dragonfly.payments.report import compare, margins
+from dragonfly.payments.rules import DAY_NS
 
 Operator = Annotated[Principal, Depends(operator)]
 Name = Annotated[str, Path(min_length=1, max_length=120)]
 DAY_S = 86_400
-
-
-class TopupFound(TopupShown):
-    """A payment with whose it is and Stripe's ids."""
-
-    account: str
-    session_id: str | None
-    intent_id: str | None
-    charge_id: str | None
-    country: str | None
-
-
-class RefundFound(RefundShown):
-    """A refund with whose it is."""
-
-    account: str
-    source: Literal["request", "dashboard", "warning"]
-    stripe_refund_id: str | None
-
-
-class RefundDecision(Strict):
-    """Yes, perhaps to a part; or no."""
-
-    approve: bool
-    amount: DollarText | None = None
-
-
-class DisputeFound(BaseModel):
-    """A dispute with what the bank can be shown."""
-
-    id: str
-    topup: str
-    account: str
-    state: Literal["inquiry", "open", "won", "lost", "closed"]
-    amount: str
-    credit: str
-    reason: str
-    evidence: dict[str, object]
-    evidence_due_at: str | None
-    opened_at: str
-    closed_at: str | None
-
-
-class WarningFound(BaseModel):
-    """An early fraud warning."""
-
-    id: str
-    topup: str
-    account: str
-    kind: str
-    response: Literal["refund", "review", "none"]
-    created_at: str
-
-
-class DisputesShown(BaseModel):
-    """Disputes, warnings, and their share of the payments by card of 30 days."""
-
-    data: list[DisputeFound]
-    next_cursor: str | None
-    warnings: list[WarningFound]
-    disputes_30_days: int
-    payments_30_days: int
-
-
-class EventFound(BaseModel):
-    """What Stripe told, reduced to the needed fields."""
-
-    id: str
-    type: str
-    object_id: str
-    state: Literal["new", "done", "refused", "dead"]
-    reason: str | None
-    account: str | None
-    tries: int
-    happened_at: str
-    received_at: str
-    handled_at: str | None
-
-
-class EventsShown(BaseModel):
-    """Events of a state, and requests to the webhook that were refused within 30 days."""
-
-    data: list[EventFound]
-    refused_requests: dict[str, int]
-
-
-class CodesWanted(Strict):
-    """A batch of codes."""
-
-    count: Annotated[int, Field(ge=1, le=CODES_AT_ONCE_MAX)]
-    amount: Usd
-    uses: Annotated[int, Field(ge=1, le=1_000_000, description="Of each code, over all accounts.")] = 1
-    per_account: Annotated[int, Field(ge=1, le=1_000, description="Codes of the batch for one account.")] = 1
-    expires_at: Moment | None = None
-    credit_days: Annotated[int, Field(ge=1, le=3_650)] | None = None
-    note: Annotated[str, Field(max_length=200)] = ""
-
-
-class CodesMade(BaseModel):
-    """The codes, shown this once."""
-
-    codes: list[str] | None
-
-
-class CodeFound(BaseModel):
-    """A code without its text."""
-
-    id: str
-    batch: str
-    hint: str
-    amount: str
-    uses_max: int
-    uses: int
-    per_account: int
-    expires_at: str | None
-    credit_days: int | None
-    note: str
-    revoked_at: str | None
-
-
-class GrantWanted(Strict):
-    """Promotional credit by hand."""
-
-    account: Annotated[str, Field(max_length=80)]
-    amount: Usd
-    reason: Annotated[str, Field(min_length=3, max_length=150)]
-    expires_at: Moment | None = None
-    key: Annotated[str, Field(min_length=1, max_length=100, description="The same key grants once.")]
-
-
-class LineShown(BaseModel):
-    """One kind of movement: Stripe's balance against our books."""
-
-    kind: str
-    stripe: str
-    books: str
-    difference: str
-
-
-class DifferenceShown(BaseModel):
-    """A payment that only one side has, or with another amount."""
-
-    intent_id: str
-    topup: str
-    stripe: str
-    books: str
-
-
-class Comparison(BaseModel):
-    """Stripe against the ledger."""
-
-    lines: list[LineShown]
-    differences: list[DifferenceShown]
-
-
-class MarginShown(BaseModel):
-    """What a model earned and cost."""
-
-    model: str
-    requests: int
-    revenue: str
-    upstream: str
-    absorbed: Annotated[str, Field(description="The part of the upstream cost that no customer paid.")]
-    margin: str
 
 
 class EventNotFound(DragonflyError):
@@ -263,18 +108,7 @@ def _search(routes: APIRouter, payments: PaymentDesk) -> None:
         def find(connection: Connection) -> Page[TopupFound]:
             found = search_topups(connection, q, before=before, limit=limit + 1)
             page, following = page_of(found, limit, "admin_topups", lambda one: (one.created_at_ns, one.id))
-            shown = [
-                TopupFound(
-                    **topup_shown(one).model_dump(),
-                    account=one.account_id,
-                    session_id=one.session_id,
-                    intent_id=one.intent_id,
-                    charge_id=one.charge_id,
-                    country=one.country,
-                )
-                for one in page
-            ]
-            return Page(data=shown, next_cursor=following)
+            return Page(data=[topup_found(one) for one in page], next_cursor=following)
 
         return await payments.desk.read(find)
 
@@ -292,18 +126,7 @@ def _refunds(routes: APIRouter, payments: PaymentDesk) -> None:
         def find(connection: Connection) -> Page[RefundFound]:
             found = refunds_in(connection, state, after=after, limit=limit + 1)
             page, following = page_of(found, limit, "admin_refunds", lambda one: (one.id,))
-            shown = [
-                RefundFound.model_validate(
-                    refund_shown(one).model_dump()
-                    | {
-                        "account": one.account_id,
-                        "source": one.source,
-                        "stripe_refund_id": one.stripe_refund_id,
-                    }
-                )
-                for one in page
-            ]
-            return Page(data=shown, next_cursor=following)
+            return Page(data=[refund_found(one) for one in page], next_cursor=following)
 
         return await desk.read(find)
 
@@ -343,9 +166,9 @@ def _trouble(routes: APIRouter, payments: PaymentDesk) -> None:
             page, following = page_of(found, limit, "disputes", lambda one: (one.opened_at_ns, one.id))
             rate = dispute_rate(connection, since_ns=since_ns)
             return DisputesShown(
-                data=[_dispute_found(one) for one in page],
+                data=[dispute_found(one) for one in page],
                 next_cursor=following,
-                warnings=[_warning_found(one) for one in warnings_page(connection, limit=limit)],
+                warnings=[warning_found(one) for one in warnings_page(connection, limit=limit)],
                 disputes_30_days=rate.disputes,
                 payments_30_days=rate.payments,
             )
@@ -371,7 +194,7 @@ def _trouble(routes: APIRouter, payments: PaymentDesk) -> None:
         def find(connection: Connection) -> EventsShown:
             found = events_in(connection, state, limit=limit)
             refusals = refusals_since(connection, first_day=first_day)
-            return EventsShown(data=[_event_found(one) for one in found], refused_requests=refusals)
+            return EventsShown(data=[event_found(one) for one in found], refused_requests=refusals)
 
         return await desk.read(find)
 
@@ -426,7 +249,7 @@ def _credit(routes: APIRouter, payments: PaymentDesk) -> None:
         def find(connection: Connection) -> Page[CodeFound]:
             found = codes_page(connection, batch_id=batch, after=after, limit=limit + 1)
             page, following = page_of(found, limit, "codes", lambda one: (one.id,))
-            return Page(data=[_code_found(one) for one in page], next_cursor=following)
+            return Page(data=[code_found(one) for one in page], next_cursor=following)
 
         return await desk.read(find)
 
@@ -457,25 +280,7 @@ def _reports(routes: APIRouter, payments: PaymentDesk) -> None:
         cashier = payments.open()
         since_s, until_s = day_number(first) * DAY_S, (day_number(last) + 1) * DAY_S
         found = await payments.threads.run(compare, cashier, since_s=since_s, until_s=until_s)
-        lines = [
-            LineShown(
-                kind=line.kind,
-                stripe=usd_text(line.stripe_nusd),
-                books=usd_text(line.books_nusd),
-                difference=usd_text(line.difference_nusd),
-            )
-            for line in found.lines
-        ]
-        differences = [
-            DifferenceShown(
-                intent_id=one.intent_id,
-                topup=one.topup_id,
-                stripe=usd_text(one.stripe_nusd),
-                books=usd_text(one.books_nusd),
-            )
-            for one in found.differences
-        ]
-        return Comparison(lines=lines, differences=differences)
+        return comparison_shown(found)
 
     @routes.post("/repair", status_code=204, operation_id="repair_payments", summary="Ask Stripe for what was missed")
     async def repair(_: Operator) -> None:
@@ -486,83 +291,4 @@ def _reports(routes: APIRouter, payments: PaymentDesk) -> None:
         """At most the last 90 days, as long as usage rows live."""
         since_ns, until_ns = day_number(first) * DAY_NS, (day_number(last) + 1) * DAY_NS
         found = await payments.desk.read(lambda connection: margins(connection, since_ns=since_ns, until_ns=until_ns))
-        return [_margin_shown(one) for one in found]
-
-
-def _dispute_found(one: Dispute) -> DisputeFound:
-    return DisputeFound.model_validate(
-        {
-            "id": one.id,
-            "topup": one.topup_id,
-            "account": one.account_id,
-            "state": one.state,
-            "amount": cents_text(one.amount_cents),
-            "credit": usd_text(one.credit_nusd),
-            "reason": one.reason,
-            "evidence": json.loads(one.evidence),
-            "evidence_due_at": _moment(one.due_at_ns),
-            "opened_at": moment_text(one.opened_at_ns),
-            "closed_at": _moment(one.closed_at_ns),
-        }
-    )
-
-
-def _warning_found(one: FraudWarning) -> WarningFound:
-    return WarningFound.model_validate(
-        {
-            "id": one.id,
-            "topup": one.topup_id,
-            "account": one.account_id,
-            "kind": one.kind,
-            "response": one.response,
-            "created_at": moment_text(one.created_at_ns),
-        }
-    )
-
-
-def _event_found(one: StoredEvent) -> EventFound:
-    return EventFound.model_validate(
-        {
-            "id": one.event_id,
-            "type": one.type,
-            "object_id": one.object_id,
-            "state": one.state,
-            "reason": one.reason,
-            "account": one.account_id,
-            "tries": one.tries,
-            "happened_at": moment_text(one.happened_at_ns),
-            "received_at": moment_text(one.received_at_ns),
-            "handled_at": _moment(one.handled_at_ns),
-        }
-    )
-
-
-def _code_found(one: PromoCode) -> CodeFound:
-    return CodeFound(
-        id=one.id,
-        batch=one.batch_id,
-        hint=one.hint,
-        amount=usd_text(one.amount_nusd),
-        uses_max=one.uses_max,
-        uses=one.uses,
-        per_account=one.per_account_max,
-        expires_at=_moment(one.expires_at_ns),
-        credit_days=one.credit_days,
-        note=one.note,
-        revoked_at=_moment(one.revoked_at_ns),
-    )
-
-
-def _margin_shown(one: Margin) -> MarginShown:
-    return MarginShown(
-        model=one.model,
-        requests=one.requests,
-        revenue=usd_text(one.revenue_nusd),
-        upstream=usd_text(one.upstream_nusd),
-        absorbed=usd_text(one.absorbed_nusd),
-        margin=usd_text(one.margin_nusd),
-    )
-
-
-def _moment(at_ns: int | None) -> str | None:
-    return None if at_ns is None else moment_text(at_ns)
+        return [margin_shown(one) for one in found]

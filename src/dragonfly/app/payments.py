@@ -27,8 +27,8 @@ from dragonfly.payments.jobs import (
     REFUNDS_EVERY_S,
     WATCH_EVERY_S,
     Refusals,
+    Repairs,
     StripeThreads,
-    repair,
     watch,
     work_on_events,
     work_on_recharges,
@@ -69,14 +69,14 @@ def payment_parts(settings: Settings, desk: Desk, peppers: Peppers, log: EventLo
     routers = (wallet_routes(payments), payment_admin_routes(payments), topup_page_routes(payments))
     if cashier is None:
         return PaymentParts(routers, (), threads.close)
-    refusals = Refusals()
+    refusals, repairs = Refusals(), Repairs()
     secret = Secret(settings.payments.stripe_webhook_secret.get_secret_value())
     webhook = payment_webhook_routes(cashier, threads, refusals, secret)
     work: tuple[tuple[str, float, Callable[[], None]], ...] = (
         ("payment_events", EVENTS_EVERY_S, lambda: work_on_events(cashier, refusals)),
         ("payment_recharges", RECHARGES_EVERY_S, lambda: work_on_recharges(cashier, is_braked)),
         ("payment_refunds", REFUNDS_EVERY_S, lambda: work_on_refunds(cashier)),
-        ("payment_repairs", RECONCILE_EVERY_S, lambda: repair(cashier)),
+        ("payment_repairs", RECONCILE_EVERY_S, lambda: repairs.run(cashier)),
         ("payment_watch", WATCH_EVERY_S, lambda: watch(cashier)),
     )
     jobs = tuple(Job(name, every_s, functools.partial(threads.run, run)) for name, every_s, run in work)
@@ -108,6 +108,8 @@ def terms_of(settings: Settings) -> PaymentTerms:
         tax=payments.tax,
         livemode=payments.stripe_secret_key.get_secret_value().startswith(LIVE_KEYS),
         public_url=settings.server.public_url.rstrip("/"),
+        operator_address=settings.mail.operator_address,
+        operator_language=settings.mail.operator_language,
     )
 
 

@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
 from dragonfly.infra.database import DatabaseAway, read, write
+from dragonfly.payments.alerts import Alert, alert_operator
 from dragonfly.payments.events import Details, end_event, misfit, postpone_event, read_details
 from dragonfly.payments.news import EVENT_GIVEN_UP, EVENT_REFUSED
 from dragonfly.payments.orders import ObjectMissing
@@ -117,6 +118,16 @@ def _postpone(cashier: Cashier, event: StoredEvent) -> None:
     with write(cashier.engine) as connection:
         if tries >= EVENT_TRIES_MAX:
             end_event(connection, event.event_id, "dead", reason="tries", now_ns=now_ns)
+            values: dict[str, str | int] = {"event": event.event_id, "type": event.type, "tries": tries}
+            alert_operator(
+                connection,
+                cashier.ids,
+                cashier.terms,
+                Alert.EVENT_GIVEN_UP,
+                key=event.event_id,
+                values=values,
+                now_ns=now_ns,
+            )
         else:
             due_at_ns = now_ns + retry_after_s(tries - 1) * 10**9
             postpone_event(connection, event.event_id, tries=tries, due_at_ns=due_at_ns)

@@ -18,8 +18,9 @@ from dragonfly.ledger.lots import refundable_nusd
 from dragonfly.ledger.refunds import complete_refund, hold_refund
 from dragonfly.ledger.tables import refunds as held_refunds
 from dragonfly.mail.kinds import MailKind
+from dragonfly.payments.alerts import Alert, alert_operator
 from dragonfly.payments.evidence import evidence_of
-from dragonfly.payments.news import DISPUTE_CHANGED, REFUND_ENDED, PaymentMail, Telling, queue_payment_mail
+from dragonfly.payments.news import DISPUTE_CHANGED, REFUND_ENDED, PaymentMail, Telling, queue_payment_mail, time_text
 from dragonfly.payments.queries import (
     Dispute,
     Refund,
@@ -28,9 +29,10 @@ from dragonfly.payments.queries import (
     refund_by_id,
     refunds_of_topup,
 )
-from dragonfly.payments.rules import NUSD_PER_CENT, Fate, credit_share_nusd, fate_of
+from dragonfly.payments.rules import NUSD_PER_CENT, Fate, cents_text, credit_share_nusd, fate_of
 from dragonfly.payments.seen import DisputeSeen, RefundSeen
 from dragonfly.payments.tables import payment_disputes, payment_freezes, payment_refunds
+from dragonfly.payments.terms import PaymentTerms
 
 WORD_LENGTH_MAX = 60
 TAKEN_STATES = ("approved", "pending", "succeeded")
@@ -65,20 +67,20 @@ def apply_refund(
 
 
 def apply_dispute(
-    connection: Connection, ids: IdSource, topup: Topup, seen: DisputeSeen, *, now_ns: int
+    connection: Connection, ids: IdSource, terms: PaymentTerms, topup: Topup, seen: DisputeSeen, *, now_ns: int
 ) -> list[Telling]:
     """Opens, wins or loses, as the dispute's state demands; a state that is behind ours changes nothing."""
     fate = fate_of(seen.status)
     known = dispute_by_id(connection, seen.id)
     told: list[Telling] = []
-    if known is None:
-        known = _new_dispute(connection, topup, seen, now_ns)
-        told.append(_dispute_told(known, Fate.INQUIRY if fate in (Fate.INQUIRY, Fate.CLOSED) else Fate.OPEN))
-        if fate not in (Fate.INQUIRY, Fate.CLOSED):
+    is_inquiry = fate in (Fate.INQUIRY, Fate.CLOSED)
+    is_new = known is None
+    known = known or _new_dispute(connection, topup, seen, now_ns)
+    if is_new or (known.state == "inquiry" and fate is Fate.OPEN):
+        told.append(_dispute_told(known, Fate.INQUIRY if is_inquiry else Fate.OPEN))
+        _alert_dispute(connection, ids, terms, known, "inquiry" if is_inquiry else "open", now_ns)
+        if not is_inquiry:
             _mail_dispute(connection, ids, topup, known, MailKind.DISPUTE_OPENED, now_ns)
-    elif known.state == "inquiry" and fate is Fate.OPEN:
-        told.append(_dispute_told(known, Fate.OPEN))
-        _mail_dispute(connection, ids, topup, known, MailKind.DISPUTE_OPENED, now_ns)
     if known.state in ("won", "lost", "closed"):
         return told
     if fate not in (Fate.INQUIRY, Fate.CLOSED):
@@ -281,6 +283,20 @@ def _mail_dispute(
         values["outcome"] = "lost" if outcome is Fate.LOST else "won"
     mail = PaymentMail(kind, dispute.id, topup.account_id, topup.language, dispute.amount_cents, values)
     queue_payment_mail(connection, ids, mail, now_ns=now_ns)
+
+
+def _alert_dispute(
+    connection: Connection, ids: IdSource, terms: PaymentTerms, dispute: Dispute, stage: str, now_ns: int
+) -> None:
+    values = {
+        "topup": dispute.topup_id,
+        "amount": cents_text(dispute.amount_cents),
+        "reason": dispute.reason,
+        "dispute": dispute.id,
+        "due": time_text(dispute.due_at_ns) if dispute.due_at_ns else "-",
+    }
+    key = f"{dispute.id}/{stage}"
+    alert_operator(connection, ids, terms, Alert.DISPUTE_OPENED, key=key, values=values, now_ns=now_ns)
 
 
 def _dispute_told(dispute: Dispute, fate: Fate) -> Telling:

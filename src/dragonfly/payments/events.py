@@ -146,12 +146,13 @@ def store_event(connection: Connection, terms: PaymentTerms, incoming: Incoming,
     return reason
 
 
-def count_refusal(connection: Connection, reason: str, *, count: int, now_ns: int) -> None:
-    """Counts requests that were refused before there was an event to keep."""
+def count_refusal(connection: Connection, reason: str, *, count: int, now_ns: int) -> int:
+    """Counts requests to the webhook that were refused; how many there were today for this reason."""
     day = now_ns // DAY_NS
     insert_missing(connection, payment_refusals, {"day": day, "reason": reason, "count": 0})
     one = (payment_refusals.c.day == day) & (payment_refusals.c.reason == reason)
     connection.execute(update(payment_refusals).where(one).values(count=payment_refusals.c.count + count))
+    return int(connection.execute(select(payment_refusals.c.count).where(one)).scalar_one())
 
 
 def read_details(text: str) -> Details:

@@ -4,25 +4,30 @@ All of it blocks on Stripe or the database, so it runs on threads of its own, a 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Connection, select, update
 
-from dragonfly.infra.database import write
+from dragonfly.core.errors import DragonflyError
+from dragonfly.infra.database import DatabaseAway, write
+from dragonfly.payments.alerts import Alert, alert_operator
 from dragonfly.payments.applying import EVENTS_AT_ONCE, apply_due_events
 from dragonfly.payments.events import count_refusal
 from dragonfly.payments.news import DISPUTE_RATE, EVENT_REFUSED
 from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.queries import dispute_rate
 from dragonfly.payments.recharge import IsBraked, recharge_due, resume_recharges
-from dragonfly.payments.reconciling import reconcile
+from dragonfly.payments.reconciling import PAYMENTS_BACK_S, reconcile
 from dragonfly.payments.refunding import resume_refunds
+from dragonfly.payments.report import compare
 from dragonfly.payments.rules import (
     DAY_NS,
     DISPUTE_RATE_ALARM_PER_MILLE,
     DISPUTE_RATE_WARNING_PER_MILLE,
+    HOUR_NS,
+    month_of,
 )
 from dragonfly.payments.tables import topups
 from dragonfly.payments.topups import Cashier
@@ -40,6 +45,11 @@ WAITING_MAX = 64
 RATE_OVER_NS = 30 * DAY_NS
 ADDRESSES_KEPT_NS = 30 * DAY_NS
 FORGOTTEN_AT_ONCE = 1_000
+REFUSALS_ALARM = 10
+"""So many refused requests to the webhook in a day, for one reason, are told to the operator."""
+REPAIR_FAILURES_ALARM = 2
+DIFFERENCE_AGE_S = 3_600
+"""A payment that is younger is perhaps on its way."""
 
 
 class StripeThreads:
@@ -86,8 +96,20 @@ class Refusals:
             return
         with write(cashier.engine) as connection:
             for reason, count in counts.items():
-                count_refusal(connection, reason, count=count, now_ns=cashier.clock.now_ns())
+                _count(connection, cashier, reason, count)
         cashier.tell([(EVENT_REFUSED, {"reason": reason}) for reason in counts])
+
+
+def _count(connection: Connection, cashier: Cashier, reason: str, count: int) -> None:
+    """An operator is told once a day and reason, when there are many: a few are strangers who try."""
+    now_ns = cashier.clock.now_ns()
+    today = count_refusal(connection, reason, count=count, now_ns=now_ns)
+    if today >= REFUSALS_ALARM:
+        values: dict[str, str | int] = {"count": today, "reason": reason}
+        key = f"{reason}/{now_ns // DAY_NS}"
+        alert_operator(
+            connection, cashier.ids, cashier.terms, Alert.WEBHOOKS_REFUSED, key=key, values=values, now_ns=now_ns
+        )
 
 
 def work_on_events(cashier: Cashier, refusals: Refusals) -> None:
@@ -108,9 +130,65 @@ def work_on_refunds(cashier: Cashier) -> None:
     _as_far_as_stripe_answers(lambda: resume_refunds(cashier))
 
 
-def repair(cashier: Cashier) -> None:
-    """What webhooks missed."""
-    _as_far_as_stripe_answers(lambda: reconcile(cashier))
+class Repairs:
+    """What webhooks missed, now and then. One failure is an outage that passes; several in a row are told."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._failing_since_ns = 0
+
+    def run(self, cashier: Cashier) -> None:
+        try:
+            reconcile(cashier)
+            alert_differences(cashier)
+        except DatabaseAway:
+            raise
+        except DragonflyError as failure:
+            self._fail(cashier, failure.code)
+            if not isinstance(failure, StripeAway):
+                raise
+        else:
+            self._failures = 0
+
+    def _fail(self, cashier: Cashier, reason: str) -> None:
+        now_ns = cashier.clock.now_ns()
+        self._failing_since_ns = self._failing_since_ns if self._failures else now_ns
+        self._failures += 1
+        if self._failures != REPAIR_FAILURES_ALARM:
+            return
+        values: dict[str, str | int] = {"times": self._failures, "reason": reason}
+        key = str(self._failing_since_ns // HOUR_NS)
+        with write(cashier.engine) as connection:
+            alert_operator(
+                connection,
+                cashier.ids,
+                cashier.terms,
+                Alert.RECONCILIATION_FAILED,
+                key=key,
+                values=values,
+                now_ns=now_ns,
+            )
+
+
+def alert_differences(cashier: Cashier) -> int:
+    """Tells the operator of payments that Stripe has and the books have not, or with another amount, although
+    everything was repaired that could be; how many there are."""
+    now_ns = cashier.clock.now_ns()
+    now_s = now_ns // 10**9
+    report = compare(cashier, since_s=now_s - PAYMENTS_BACK_S, until_s=now_s - DIFFERENCE_AGE_S)
+    with write(cashier.engine) as connection:
+        for one in report.differences:
+            values = {"topup": one.topup_id, "reason": one.intent_id}
+            alert_operator(
+                connection,
+                cashier.ids,
+                cashier.terms,
+                Alert.PAYMENT_DIFFERS,
+                key=one.topup_id,
+                values=values,
+                now_ns=now_ns,
+            )
+    return len(report.differences)
 
 
 def watch(cashier: Cashier) -> None:
@@ -128,6 +206,19 @@ def watch(cashier: Cashier) -> None:
             "is_alarm": int(per_mille >= DISPUTE_RATE_ALARM_PER_MILLE),
         }
         cashier.tell([(DISPUTE_RATE, fields)])
+        _alert_rate(cashier, fields, now_ns)
+
+
+def _alert_rate(cashier: Cashier, fields: Mapping[str, str | int], now_ns: int) -> None:
+    """Once a month for each of the two thresholds: the rate is one over 30 days."""
+    is_alarm = bool(fields["is_alarm"])
+    threshold = DISPUTE_RATE_ALARM_PER_MILLE if is_alarm else DISPUTE_RATE_WARNING_PER_MILLE
+    key = f"{threshold}/{month_of(now_ns)[0] // DAY_NS}"
+    values = {**fields, "threshold": threshold}
+    with write(cashier.engine) as connection:
+        alert_operator(
+            connection, cashier.ids, cashier.terms, Alert.DISPUTE_RATE, key=key, values=values, now_ns=now_ns
+        )
 
 
 def forget_addresses(connection: Connection, *, now_ns: int) -> int:

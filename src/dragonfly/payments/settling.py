@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, update
 from dragonfly.core.ids import IdSource
 from dragonfly.ledger.actions import Extras, record_fee, top_up
 from dragonfly.mail.kinds import MailKind
+from dragonfly.payments.alerts import Alert, alert_operator
 from dragonfly.payments.clawbacks import apply_dispute, apply_refund
 from dragonfly.payments.news import TOPUP_MISMATCH, TOPUP_PAID, PaymentMail, Telling, queue_payment_mail
 from dragonfly.payments.queries import Topup, customer_of, topup_by_id
@@ -80,7 +81,7 @@ def apply_seen(
     if topup.state != "paid":
         problem = problem_of(connection, terms, topup, seen)
         if problem:
-            return _refuse(connection, topup, problem, now_ns)
+            return _refuse(connection, ids, terms, topup, problem, now_ns)
         if not seen.is_paid:
             _follow(connection, topup, seen)
             return []
@@ -93,7 +94,7 @@ def apply_seen(
         if isinstance(change, RefundSeen):
             told += apply_refund(connection, ids, topup, change, now_ns=now_ns)
         else:
-            told += apply_dispute(connection, ids, topup, change, now_ns=now_ns)
+            told += apply_dispute(connection, ids, terms, topup, change, now_ns=now_ns)
     return told
 
 
@@ -171,11 +172,15 @@ def _link(connection: Connection, topup: Topup, seen: Seen, now_ns: int) -> None
     connection.execute(update(topups).where(topups.c.id == topup.id).values(values))
 
 
-def _refuse(connection: Connection, topup: Topup, problem: str, now_ns: int) -> list[Telling]:
+def _refuse(
+    connection: Connection, ids: IdSource, terms: PaymentTerms, topup: Topup, problem: str, now_ns: int
+) -> list[Telling]:
     """A payment that is not what was asked for is not credited; an operator must look."""
     changed = update(topups).where(topups.c.id == topup.id, topups.c.state.in_(UNPAID), topups.c.state != "mismatch")
     if not connection.execute(changed.values(state="mismatch", failure=problem)).rowcount:
         return []
+    values = {"topup": topup.id, "reason": problem}
+    alert_operator(connection, ids, terms, Alert.PAYMENT_DIFFERS, key=topup.id, values=values, now_ns=now_ns)
     return [(TOPUP_MISMATCH, {"topup": topup.id, "reason": problem})]
 
 

@@ -19,6 +19,9 @@ class PaymentTerms:
     """Where customers come back to, without a slash at the end."""
     connected_account: str = ""
     """Events of another account than this one are refused; empty: only events that name none are taken."""
+    operator_address: str = ""
+    """Who is told of disputes and other trouble; empty: nobody."""
+    operator_language: str = "en"
 
     def return_url(self, topup_id: str) -> str:
         """The page of one top-up."""

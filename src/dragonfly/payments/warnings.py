@@ -6,15 +6,17 @@ from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import insert_missing, read, write
 from dragonfly.ledger.lots import refundable_nusd
 from dragonfly.ledger.refunds import hold_refund
+from dragonfly.payments.alerts import Alert, alert_operator
 from dragonfly.payments.clawbacks import freeze_for
 from dragonfly.payments.news import FRAUD_WARNED, Telling
 from dragonfly.payments.orders import StripeAway
 from dragonfly.payments.queries import Topup, refund_by_id, refunds_of_topup
 from dragonfly.payments.refunding import send_refund
-from dragonfly.payments.rules import WarningResponse, warning_response
+from dragonfly.payments.rules import WarningResponse, cents_text, warning_response
 from dragonfly.payments.seen import WarningSeen
 from dragonfly.payments.settling import lock_topup
 from dragonfly.payments.tables import fraud_warnings, payment_refunds
+from dragonfly.payments.terms import PaymentTerms
 from dragonfly.payments.topups import Cashier
 
 
@@ -24,7 +26,7 @@ def answer_warning(cashier: Cashier, topup: Topup, seen: WarningSeen) -> None:
     cashier.settle(topup)  # what was paid is credited first, whatever the order in which events come
     now_ns = cashier.clock.now_ns()
     with write(cashier.engine) as connection:
-        told = take_warning(connection, cashier.ids, topup.id, seen, now_ns=now_ns)
+        told = take_warning(connection, cashier.ids, cashier.terms, topup.id, seen, now_ns=now_ns)
     cashier.tell(told)
     with read(cashier.engine) as connection:
         refund = refund_by_id(connection, _refund_id(seen))
@@ -36,7 +38,7 @@ def answer_warning(cashier: Cashier, topup: Topup, seen: WarningSeen) -> None:
 
 
 def take_warning(
-    connection: Connection, ids: IdSource, topup_id: str, seen: WarningSeen, *, now_ns: int
+    connection: Connection, ids: IdSource, terms: PaymentTerms, topup_id: str, seen: WarningSeen, *, now_ns: int
 ) -> list[Telling]:
     """The warning's row, the freeze, and the held credit of a refund; nothing when the warning is known."""
     topup = lock_topup(connection, topup_id)
@@ -61,7 +63,26 @@ def take_warning(
         freeze_for(connection, topup.account_id, seen.id, now_ns=now_ns)
     if response is WarningResponse.REFUND:
         _hold_everything(connection, topup, seen, now_ns)
+    _alert(connection, ids, terms, topup, seen, response, now_ns)
     return [(FRAUD_WARNED, {"topup": topup.id, "response": response.value})]
+
+
+def _alert(
+    connection: Connection,
+    ids: IdSource,
+    terms: PaymentTerms,
+    topup: Topup,
+    seen: WarningSeen,
+    response: WarningResponse,
+    now_ns: int,
+) -> None:
+    values = {
+        "topup": topup.id,
+        "amount": cents_text(topup.total_cents or 0),
+        "kind": seen.kind,
+        "response": response.value,
+    }
+    alert_operator(connection, ids, terms, Alert.FRAUD_WARNING, key=seen.id, values=values, now_ns=now_ns)
 
 
 def _hold_everything(connection: Connection, topup: Topup, seen: WarningSeen, now_ns: int) -> None:

@@ -1,0 +1,138 @@
+"""Money that goes back or may: refunds, disputes, fraud warnings, accounts that stand still."""
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text
+
+from dragonfly.infra.database import BIG, SCHEMA
+
+payment_refunds = Table(
+    "payment_refunds",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("topup_id", Text, ForeignKey("topups.id"), nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("amount_cents", BIG, nullable=False),
+    Column("credit_nusd", BIG, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("stripe_refund_id", Text, unique=True),
+    Column("failure", Text),
+    Column("decided_by", Text, ForeignKey("accounts.id")),
+    Column("created_at_ns", BIG, nullable=False),
+    Column("decided_at_ns", BIG),
+    Column("ended_at_ns", BIG),
+    Column("tried_at_ns", BIG, nullable=False),
+    CheckConstraint("source IN ('request', 'dashboard', 'warning')", name="source"),
+    CheckConstraint(
+        "state IN ('requested', 'declined', 'approved', 'pending', 'succeeded', 'failed', 'refused')", name="state"
+    ),
+    CheckConstraint("amount_cents > 0 AND credit_nusd >= 0", name="amount"),
+    Index("ix_payment_refunds_topup_id", "topup_id"),
+    Index("ix_payment_refunds_account_id", "account_id"),
+    Index("ix_payment_refunds_state", "state"),
+    sqlite_strict=True,
+    info={
+        "purpose": "Refunds: asked for, decided, on their way, done",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "id": "Names the refund",
+            "topup_id": "Of which payment",
+            "account_id": "Whose it is; a random id that erasure leaves without a person",
+            "source": "Asked for by the customer, made in Stripe's dashboard, or after a fraud warning",
+            "state": "How far it is",
+            "amount_cents": "What goes back, tax included",
+            "credit_nusd": "The credit that it takes",
+            "reason": "A word from a closed list",
+            "stripe_refund_id": "Stripe's id of it",
+            "failure": "Why Stripe did not do it, a word of Stripe's",
+            "decided_by": "The operator who decided",
+            "created_at_ns": "When it was asked for",
+            "decided_at_ns": "When it was decided",
+            "ended_at_ns": "When it ended",
+            "tried_at_ns": "When Stripe was last asked for it",
+        },
+    },
+)
+
+payment_disputes = Table(
+    "payment_disputes",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("topup_id", Text, ForeignKey("topups.id"), nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("amount_cents", BIG, nullable=False),
+    Column("credit_nusd", BIG, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("due_at_ns", BIG),
+    Column("opened_at_ns", BIG, nullable=False),
+    Column("closed_at_ns", BIG),
+    CheckConstraint("state IN ('inquiry', 'open', 'won', 'lost', 'closed')", name="state"),
+    CheckConstraint("amount_cents > 0 AND credit_nusd >= 0", name="amount"),
+    Index("ix_payment_disputes_topup_id", "topup_id"),
+    Index("ix_payment_disputes_account_id", "account_id"),
+    Index("ix_payment_disputes_opened_at_ns", "opened_at_ns"),
+    sqlite_strict=True,
+    info={
+        "purpose": "Payments that a bank takes back, and what to answer it",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "id": "Stripe's id of the dispute",
+            "topup_id": "Of which payment",
+            "account_id": "Whose it is; a random id that erasure leaves without a person",
+            "state": "How far it is",
+            "amount_cents": "What the bank demands",
+            "credit_nusd": "The credit that it stands for",
+            "reason": "A word of Stripe's",
+            "evidence": "Dates, counts of requests per day and model, amounts: what the bank is shown",
+            "due_at_ns": "Until when evidence is taken",
+            "opened_at_ns": "When it was opened",
+            "closed_at_ns": "When it was decided",
+        },
+    },
+)
+
+fraud_warnings = Table(
+    "fraud_warnings",
+    SCHEMA,
+    Column("id", Text, primary_key=True),
+    Column("topup_id", Text, ForeignKey("topups.id"), nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("created_at_ns", BIG, nullable=False),
+    CheckConstraint("response IN ('refund', 'review', 'none')", name="response"),
+    Index("ix_fraud_warnings_account_id", "account_id"),
+    sqlite_strict=True,
+    info={
+        "purpose": "Payments that a card network suspects of fraud",
+        "category": "payment",
+        "lifetime": "books",
+        "columns": {
+            "id": "Stripe's id of the warning",
+            "topup_id": "Of which payment",
+            "account_id": "Whose it is; a random id that erasure leaves without a person",
+            "kind": "A word of Stripe's",
+            "response": "What was done: refunded, or left to the operator",
+            "created_at_ns": "When it came",
+        },
+    },
+)
+
+payment_freezes = Table(
+    "payment_freezes",
+    SCHEMA,
+    Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
+    Column("cause", Text, primary_key=True),
+    Column("since_ns", BIG, nullable=False),
+    sqlite_strict=True,
+    info={
+        "purpose": "Accounts that pay nothing in while a dispute or fraud warning is looked at",
+        "category": "payment",
+        "lifetime": "until the operator or a won dispute lifts it",
+        "columns": {"account_id": "Whose", "cause": "The dispute or warning", "since_ns": "Since when"},
+    },
+)
