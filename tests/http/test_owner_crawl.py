@@ -35,7 +35,7 @@ UNKNOWN = {
 }
 NEEDS_STRIPE = {"POST /api/wallet/topups/{topup_id}/check"}
 """Nobody can do these without Stripe's keys, and everybody is told so; test_wallet_api.py asks with a stand-in."""
-NOT_AN_ID = {"provider"}
+NOT_AN_ID = {"provider", "month"}
 """Parameters that name something of the installation, not of an account."""
 
 Maker = Callable[[WholeOffice], Awaitable[str]]

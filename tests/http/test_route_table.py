@@ -113,6 +113,9 @@ GET /api/usage/export.csv
 GET /api/activity
 """,
     Scope.WALLET_READ: """
+GET /api/statements
+GET /api/statements/{month}
+GET /api/statements/{month}.csv
 GET /api/wallet
 GET /api/wallet/lots
 GET /api/wallet/transactions
@@ -186,7 +189,7 @@ async def office(tmp_path: Path) -> AsyncIterator[WholeOffice]:
 
 async def status_of(office: WholeOffice, who: str, route: Route) -> int:
     path = route.path
-    more = ("topup_id", "refund_id", "cause", "event_id", "batch_id")
+    more = ("topup_id", "refund_id", "cause", "event_id", "batch_id", "month")
     for name in (
         "key_id",
         "profile_id",

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import Engine, delete, select, update
 
 from dragonfly.admission.account_statement import MonthInvalid, Statement, parse_month, statement_of
+from dragonfly.admission.statement_lines import HEADINGS, statement_fields, statement_rows
 from dragonfly.admission.verify import verify
-from dragonfly.cli.statements import HEADINGS, harmless, statement_fields, statement_rows
 from dragonfly.core.ids import AccountId
 from dragonfly.core.money import from_usd
+from dragonfly.core.spreadsheets import harmless
 from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import read, write
 from dragonfly.ledger.actions import grant_credit, top_up

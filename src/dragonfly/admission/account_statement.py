@@ -7,6 +7,7 @@ that retention has closed (90 days), the month's total is left.
 
 import re
 from datetime import date
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -21,10 +22,14 @@ from dragonfly.usage.queries import (
     DayTotal,
     cost_in_closed_months,
     cost_in_days,
+    day_of,
     day_totals,
+    month_of,
 )
 
 EVENTS_MAX = 20_000
+USAGE_LINES_MAX = 50_000
+MONTHS_A_YEAR = 12
 _MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
@@ -32,6 +37,7 @@ class MonthInvalid(DragonflyError):
     """Not a month, or one that has not begun."""
 
     code = "month_invalid"
+    status = 404
 
     def __init__(self) -> None:
         super().__init__("A month is written like 2026-11 and has begun.")
@@ -41,10 +47,12 @@ class StatementTooLong(DragonflyError):
     """More lines than a statement may have."""
 
     code = "statement_too_long"
+    status = 422
 
     def __init__(self) -> None:
         super().__init__(
-            f"A statement has at most {EVENTS_MAX} events a month and {TOTALS_PAGE_MAX} lines of usage a day."
+            f"A statement has at most {EVENTS_MAX} events and {USAGE_LINES_MAX} lines of usage. Read the same month"
+            " from /api/wallet/transactions and /api/usage/totals, which come in pages."
         )
 
 
@@ -81,12 +89,22 @@ def parse_month(text: str, *, now_ns: int) -> Month:
     found = _MONTH.fullmatch(text)
     if found is None:
         raise MonthInvalid
-    year, number = int(found[1]), int(found[2])
-    following = date(year + number // 12, number % 12 + 1, 1)
-    month = Month(year * 100 + number, (date(year, number, 1) - EPOCH).days, (following - EPOCH).days - 1)
+    month = _month(int(found[1]), int(found[2]))
     if month.first_day * NS_PER_DAY > now_ns:
         raise MonthInvalid
     return month
+
+
+def months_until(now_ns: int, *, since_ns: int, before: int, limit: int) -> list[Month]:
+    """The months from that of `since_ns` to that of `now_ns` whose number is below `before`, newest first."""
+    first, last = month_of(day_of(since_ns)), min(before - 1, month_of(day_of(now_ns)))
+    numbers = (number for number in range(last, first - 1, -1) if 1 <= number % 100 <= MONTHS_A_YEAR)
+    return [_month(*divmod(number, 100)) for number in islice(numbers, limit)]
+
+
+def _month(year: int, number: int) -> Month:
+    following = date(year + number // MONTHS_A_YEAR, number % MONTHS_A_YEAR + 1, 1)
+    return Month(year * 100 + number, (date(year, number, 1) - EPOCH).days, (following - EPOCH).days - 1)
 
 
 def statement_of(connection: Connection, account_id: AccountId, month: Month) -> Statement:
@@ -119,7 +137,7 @@ def _usage(connection: Connection, account_id: AccountId, month: Month) -> tuple
     found: list[DayTotal] = []
     for day in range(month.first_day, month.last_day + 1):
         page = day_totals(connection, account_id, first_day=day, last_day=day, limit=TOTALS_PAGE_MAX)
-        if len(page) == TOTALS_PAGE_MAX:
-            raise StatementTooLong
         found += page
+        if len(page) == TOTALS_PAGE_MAX or len(found) > USAGE_LINES_MAX:
+            raise StatementTooLong
     return tuple(found)

@@ -29,6 +29,7 @@ from dragonfly.catalog.quotes import moment_text
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.money import usd_text
+from dragonfly.core.spreadsheets import harmless
 from dragonfly.keys.management import Scope
 from dragonfly.usage.queries import NS_PER_DAY
 from dragonfly.usage.reports import (
@@ -51,7 +52,6 @@ GroupFilter = Annotated[str | None, Query(max_length=64, description="Only reque
 ModelFilter = Annotated[str | None, Query(max_length=200, description="Only requests that this model answered.")]
 DimensionName = Literal["day", "key", "key_group", "model", "provider"]
 By = Annotated[tuple[DimensionName, ...], Query(min_length=1, max_length=5, description="In this order.")]
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _SHAPES: dict[Dimension, type[str] | type[int]] = {Dimension.DAY: int}
 
 
@@ -240,12 +240,6 @@ def usage_shown(found: LabelledRow) -> UsageShown:
     )
 
 
-def safe_cell(value: object) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
 async def _table(desk: Desk, account_id: AccountId, wanted: UsageFilter) -> AsyncIterator[str]:
     """A head and the rows, read in small pages while the client takes them."""
     yield _line(list(UsageShown.model_fields))
@@ -266,7 +260,7 @@ async def _table(desk: Desk, account_id: AccountId, wanted: UsageFilter) -> Asyn
 
 def _line(cells: list[object] | list[str]) -> str:
     out = io.StringIO()
-    csv.writer(out, quoting=csv.QUOTE_ALL).writerow([safe_cell(cell) for cell in cells])
+    csv.writer(out, quoting=csv.QUOTE_ALL).writerow([harmless(str(cell)) for cell in cells])
     return out.getvalue()
 
 

@@ -16,6 +16,7 @@ from dragonfly.api.keys import key_routes
 from dragonfly.api.management_keys import management_key_routes, with_management_keys
 from dragonfly.api.principal import Authenticate
 from dragonfly.api.routing_profiles import routing_profile_routes
+from dragonfly.api.statements import statement_routes
 from dragonfly.api.surface import FailureSink, build_surface
 from dragonfly.api.usage import usage_routes
 from dragonfly.app.people import PeoplesParts
@@ -49,6 +50,7 @@ def account_api(
             management_key_routes(desk, peppers),
             routing_profile_routes(desk),
             usage_routes(desk),
+            statement_routes(desk),
             app_routes(desk, peppers, moderate),
             announcement_routes(desk, moderate),
             admin_people_routes(desk),

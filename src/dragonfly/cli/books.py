@@ -1,7 +1,5 @@
 """`dragonfly ledger`: the proof that the books are right."""
 
-from datetime import timedelta
-
 import typer
 
 from dragonfly.admission.proofs import Proof, compared_since_ns, latest_proofs
@@ -13,7 +11,7 @@ from dragonfly.core.clock import SystemClock
 from dragonfly.core.money import usd_text
 from dragonfly.infra.database import read
 from dragonfly.privacy.retention import usage_before_ns
-from dragonfly.usage.queries import EPOCH
+from dragonfly.usage.queries import date_text
 
 ledger_commands = typer.Typer(no_args_is_help=True, help="The ledger: prove that it is right.")
 
@@ -58,18 +56,14 @@ def ledger_proofs(config: ConfigFile = None, as_json: AsJson = False) -> None:
     else:
         show_table(
             ("NIGHT", "STATE", "FINDINGS", "CHECKS"),
-            [(_night(one), _state(one), one.findings, ", ".join(one.broken)) for one in proofs],
+            [(date_text(one.day), _state(one), one.findings, ", ".join(one.broken)) for one in proofs],
         )
     if proofs and proofs[0].findings:
         raise typer.Exit(REFUSED)
 
 
 def _proof_fields(one: Proof) -> dict[str, JsonValue]:
-    return {"night": _night(one), "state": _state(one), "findings": one.findings, "broken": list(one.broken)}
-
-
-def _night(one: Proof) -> str:
-    return (EPOCH + timedelta(days=one.day)).isoformat()
+    return {"night": date_text(one.day), "state": _state(one), "findings": one.findings, "broken": list(one.broken)}
 
 
 def _state(one: Proof) -> str:

@@ -96,6 +96,11 @@ def month_of(day: int) -> int:
     return at.year * 100 + at.month
 
 
+def date_text(day: int) -> str:
+    """A UTC day as YYYY-MM-DD."""
+    return (EPOCH + timedelta(days=day)).isoformat()
+
+
 def usage_by_request(connection: Connection, account_id: AccountId, request_id: RequestId) -> UsageRow | None:
     """The account's request, or None; somebody else's request is None too."""
     wanted = select(usage).where(usage.c.request_id == request_id, usage.c.account_id == account_id)
