@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from dragonfly.admission.breaker import trip_breakers
 from dragonfly.admission.gate import Gate
 from dragonfly.admission.leases import SMALL_LEASE_IDLE_S
-from dragonfly.admission.proofs import claim_proof, compared_since_ns, note_proof
+from dragonfly.admission.proofs import claim_proof, compared_since_ns, note_proof, tell_operator
 from dragonfly.admission.verify import Report, verify
 from dragonfly.catalog.queries import paused_channels
 from dragonfly.core.clock import Clock
@@ -184,7 +184,9 @@ def count_closed_days(engine: Engine, clock: Clock) -> int:
     return kept
 
 
-def book_jobs(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> tuple[Job, ...]:
+def book_jobs(
+    engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog, *, operator_address: str
+) -> tuple[Job, ...]:
     """Credit that was given for a time goes back when the time is over; every night the books are proven."""
 
     def expire_some() -> int:
@@ -200,16 +202,15 @@ def book_jobs(engine: Engine, threads: DatabaseThreads, clock: Clock, log: Event
 
     async def prove() -> None:
         # In a thread of its own: reading whole tables may take minutes, and others need the few threads.
-        report = await asyncio.to_thread(prove_books, engine, clock)
+        report = await asyncio.to_thread(prove_books, engine, clock, operator_address=operator_address)
         if report is not None and not report.is_clean:
-            checks = tuple(dict.fromkeys(finding.check for finding in report.findings))
-            log.write(LEDGER_BROKEN, count=len(report.findings), checks=checks)
+            log.write(LEDGER_BROKEN, count=len(report.findings), checks=report.broken)
 
     return Job("expire", EXPIRE_EVERY_S, expire), Job("proof", PROOF_EVERY_S, prove)
 
 
-def prove_books(engine: Engine, clock: Clock) -> Report | None:
-    """Tonight's proof, kept for the operator; None when it is not due, or somebody else makes it."""
+def prove_books(engine: Engine, clock: Clock, *, operator_address: str = "") -> Report | None:
+    """Tonight's proof, kept and mailed to the operator; None when it is not due, or somebody else makes it."""
     now_ns = clock.now_ns()
     with write(engine) as connection:
         if not claim_proof(connection, now_ns=now_ns):
@@ -219,6 +220,8 @@ def prove_books(engine: Engine, clock: Clock) -> Report | None:
         report = verify(connection, usage_since_ns=since_ns)
     with write(engine) as connection:
         note_proof(connection, report, day=day_of(now_ns), now_ns=clock.now_ns())
+        if not report.is_clean:
+            tell_operator(connection, IdSource(), report, operator_address, now_ns=clock.now_ns())
     return report
 
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import Engine, insert, select
 
+from dragonfly.accounts.people import add_person
 from dragonfly.accounts.tables import accounts
 from dragonfly.admission.breaker import Spending, is_far_above, trip_breakers
 from dragonfly.admission.errors import InsufficientBalance, KeyPaused, RateLimited
@@ -223,6 +224,7 @@ async def test_a_key_that_burns_far_above_its_habit_is_paused_and_its_owner_told
         connection.execute(accounts.update().where(accounts.c.id == alice.account_id).values(email="a@example.com"))
         for day in range(1, 6):
             connection.execute(insert(usage_days).values(day_row(alice, today - day, cost=HOLD_NUSD // 100)))
+        add_person(connection, AccountId(alice.account_id), "a@example.com", role="customer", language="zh")
     settings = AdmissionSettings(breaker_floor_nusd=HOLD_NUSD)
     async with running_desk(engine, clock) as desk:
         await spend(desk, alice, 3)
@@ -233,8 +235,10 @@ async def test_a_key_that_burns_far_above_its_habit_is_paused_and_its_owner_told
             with write(engine) as connection:
                 assert trip_breakers(connection, IdSource(), spent, settings, now_ns=clock.now_ns()) == tripped
         with read(engine) as connection:
-            mails = connection.execute(select(mail_outbox.c.kind, mail_outbox.c.address)).all()
-        assert mails == [("spend_breaker", "a@example.com")]
+            mails = connection.execute(
+                select(mail_outbox.c.kind, mail_outbox.c.address, mail_outbox.c.language)
+            ).all()
+        assert mails == [("spend_breaker", "a@example.com", "zh")]
         await desk.gate.refresh()
         with pytest.raises(KeyPaused):
             await desk.admit(await desk.ask(alice))

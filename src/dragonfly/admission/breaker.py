@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from dragonfly.accounts.people import person_of
 from dragonfly.accounts.queries import account_by_id
-from dragonfly.catalog.quotes import moment_text
 from dragonfly.core.ids import AccountId, IdSource, KeyId
 from dragonfly.keys.actions import pause_key
 from dragonfly.keys.queries import StoredKey, key_of_account, owner_of_key
 from dragonfly.mail.kinds import MailKind
 from dragonfly.mail.outbox import queue_mail
+from dragonfly.mail.rules import mail_language, mail_moment
 from dragonfly.settings import AdmissionSettings
 from dragonfly.usage.queries import NS_PER_DAY, day_of
 from dragonfly.usage.tables import usage_days
@@ -26,7 +27,6 @@ HABIT_DAYS_MIN = 3
 LEFT_ALONE_NS = NS_PER_DAY
 KEYS_PER_LOOK_MAX = 100
 """Those that spent most since the last look; the others have their turn when they spend more."""
-LANGUAGE = "en"
 
 
 class Spending(NamedTuple):
@@ -82,8 +82,8 @@ def _is_left_alone(key: StoredKey, now_ns: int) -> bool:
 
 
 def _tell_owner(connection: Connection, ids: IdSource, owner: AccountId, key: StoredKey, *, now_ns: int) -> None:
-    account = account_by_id(connection, owner)
-    if account is None or account.email is None:
+    account, person = account_by_id(connection, owner), person_of(connection, owner)
+    if account is None or not account.email:
         return
     queue_mail(
         connection,
@@ -91,8 +91,8 @@ def _tell_owner(connection: Connection, ids: IdSource, owner: AccountId, key: St
         kind=MailKind.SPEND_BREAKER,
         account_id=owner,
         address=account.email,
-        language=LANGUAGE,
-        values={"time": moment_text(now_ns), "name": key.name, "hint": key.hint},
+        language=mail_language(None if person is None else person.language),
+        values={"time": mail_moment(now_ns), "name": key.name, "hint": key.hint},
         idempotency_key=f"spend-breaker/{key.id}/{now_ns}",
         now_ns=now_ns,
     )

@@ -1,12 +1,15 @@
 """The nightly proof of the books: who makes it, and what it found. One a night, however many processes serve."""
 
+import hashlib
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, update
 
 from dragonfly.admission.tables import ledger_proofs
 from dragonfly.admission.verify import Report
+from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import insert_missing
+from dragonfly.mail.alerts import alert_operator
 from dragonfly.usage.queries import NS_PER_DAY
 
 NS_PER_HOUR = 3_600 * 10**9
@@ -49,9 +52,23 @@ def claim_proof(connection: Connection, *, now_ns: int) -> bool:
 
 def note_proof(connection: Connection, report: Report, *, day: int, now_ns: int) -> None:
     """Keeps what the proof of that day found."""
-    broken = ",".join(dict.fromkeys(finding.check for finding in report.findings))
     ended = update(ledger_proofs).where(ledger_proofs.c.day == day)
-    connection.execute(ended.values(ended_at_ns=now_ns, findings=len(report.findings), broken=broken))
+    values = {"ended_at_ns": now_ns, "findings": len(report.findings), "broken": ",".join(report.broken)}
+    connection.execute(ended.values(values))
+
+
+def tell_operator(connection: Connection, ids: IdSource, report: Report, address: str, *, now_ns: int) -> None:
+    """A mail about what does not hold. The same findings night after night are one mail; one more is another.
+
+    Without ids and amounts: providers of mail keep bodies.
+    """
+    subjects = sorted({f"{finding.check} {finding.subject}" for finding in report.findings})
+    detail = (
+        f"{len(report.findings)} things in the books do not hold: {', '.join(report.broken)}.\n"
+        "Run `dragonfly ledger verify` to see which. The gateway goes on serving."
+    )
+    key = f"ledger/{hashlib.sha256(chr(10).join(subjects).encode()).hexdigest()}"
+    alert_operator(connection, ids, address, event="ledger_broken", detail=detail, key=key, now_ns=now_ns)
 
 
 def latest_proofs(connection: Connection, *, limit: int = 30) -> list[Proof]:

@@ -49,6 +49,11 @@ class Report(NamedTuple):
     def is_clean(self) -> bool:
         return not self.findings
 
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The checks that found something."""
+        return tuple(dict.fromkeys(finding.check for finding in self.findings))
+
 
 def verify(connection: Connection, *, usage_since_ns: int = 0) -> Report:
     """Checks everything, in a snapshot that the caller opened (`database.read`); reads whole tables.

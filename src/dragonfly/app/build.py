@@ -150,7 +150,8 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     recurring = {job.name: job for job in gate_jobs(gate, settings.admission, log)}
     pulse = Pulse(recurring["beat"], clock)
     recurring["beat"] = pulse.job
-    recurring |= {job.name: job for job in book_jobs(engine, threads, clock, log)}
+    books = book_jobs(engine, threads, clock, log, operator_address=settings.mail.operator_address)
+    recurring |= {job.name: job for job in books}
     office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
     forgetful = (

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, IdSource
+from dragonfly.mail.alerts import alert_operator
 from dragonfly.mail.kinds import MailKind
 from dragonfly.mail.outbox import MailAddressInvalid, queue_mail
-from dragonfly.mail.rules import is_mail_address, mail_language, mail_moment
+from dragonfly.mail.rules import is_mail_address, mail_language
 from dragonfly.support.queries import MESSAGES_MAX, Ticket, ticket_by_id, ticket_of_account
 from dragonfly.support.rules import (
     DATA_REQUESTS,
@@ -126,8 +127,16 @@ def open_ticket(
     connection.execute(insert(support_tickets).values(_row(ticket)))
     _write(connection, ids, ticket, Author.CUSTOMER, without_secrets(text), now_ns=now_ns)
     _acknowledge(connection, ids, ticket)
-    if operator_address:
-        _alert(connection, ids, ticket, operator_address)
+    # What was written stays in the ticket.
+    alert_operator(
+        connection,
+        ids,
+        operator_address,
+        event=f"ticket_{ticket.kind.value}",
+        detail=f"A ticket was opened: {ticket.id}",
+        key=ticket.id,
+        now_ns=now_ns,
+    )
     return ticket.id
 
 
@@ -300,23 +309,4 @@ def _tell(
         values=values,
         idempotency_key=f"{kind.value}/{key}",
         now_ns=now_ns,
-    )
-
-
-def _alert(connection: Connection, ids: IdSource, ticket: Ticket, operator_address: str) -> None:
-    """Tells an operator that somebody waits; what was written stays in the ticket."""
-    queue_mail(
-        connection,
-        ids,
-        kind=MailKind.OPERATOR_ALERT,
-        account_id=None,
-        address=operator_address,
-        language="en",
-        values={
-            "time": mail_moment(ticket.created_at_ns),
-            "event": f"ticket_{ticket.kind.value}",
-            "detail": f"A ticket was opened: {ticket.id}",
-        },
-        idempotency_key=f"operator_alert/{ticket.id}",
-        now_ns=ticket.created_at_ns,
     )
