@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## Try it: gateway, simulated provider, account, credit
 serve: $(VENV)/.installed ## Run the gateway from dragonfly.toml and the environment
 	@exec $(BIN)/dragonfly serve
 
-test: $(VENV)/.testable install-node ## Install what the tests need and run them all
+test: $(VENV)/.testable install-node ## Install what the tests need and run them all (pages: with Debian's chromium)
 	@$(BIN)/python -m pytest
 
 kill-test: $(VENV)/.testable ## The long version of the tests that kill and starve it (about twenty minutes)

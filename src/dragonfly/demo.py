@@ -5,6 +5,7 @@ come from, and that an account with credit and a key is there already.
 """
 
 import asyncio
+import secrets
 import sys
 import tempfile
 import threading
@@ -16,12 +17,14 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from dragonfly.accounts.actions import create_account
+from dragonfly.accounts.passwords import Passwords
+from dragonfly.accounts.people import add_person, set_password
 from dragonfly.api.desk import Desk
 from dragonfly.api.payment_webhook import PATH as WEBHOOK_PATH
 from dragonfly.app.build import open_log, run
 from dragonfly.app.payments import open_cashier
 from dragonfly.app.serve import AddressUnusable, bind
-from dragonfly.app.setup import Configured, peppers_of, set_up_store
+from dragonfly.app.setup import Configured, peppers_of, seal_of, set_up_store
 from dragonfly.catalog.build import build_catalog
 from dragonfly.core.clock import Clock, SystemClock
 from dragonfly.core.ids import AccountId, IdSource
@@ -41,6 +44,8 @@ HOST = "127.0.0.1"
 PORT_DEFAULT = "8080"
 CREDIT_NUSD = from_usd("5")
 TOPUP_USD = "10"
+EMAIL = "demo@example.com"
+PASSWORD_BYTES = 6
 PAGE_OPEN_S = 23 * 3_600
 PUBLIC_MODEL = "simulated/chat"
 SHUTDOWN_S = 4.0
@@ -50,6 +55,10 @@ BANNER = """\
 Dragonfly is running on http://{address}. Its provider "simulated" is a program that streams made-up
 text at a human pace: no model, no network, no cost. The account has {credit} USD of play money.
 {real}
+Keys, usage and wallet are on the dashboard; mails of who registers there are shown here:
+
+  http://{address}/sign-in   {email}   {password}
+
 Paste this into another terminal:
 
   export OPENAI_BASE_URL=http://{address}/v1 OPENAI_API_KEY={key}
@@ -63,7 +72,7 @@ See the balance fall by the cost in the last chunk, and what is on offer:
   curl $OPENAI_BASE_URL/credits -H "Authorization: Bearer $OPENAI_API_KEY"
   curl $OPENAI_BASE_URL/models -H "Authorization: Bearer $OPENAI_API_KEY"
 
-Pay in {topup} USD with a test card at a simulated Stripe, and ask for the credits again:
+Pay in with a test card at a simulated Stripe, on the wallet's page or here, and ask for the credits again:
 
   {pay_url}
 
@@ -96,17 +105,19 @@ def run_demo(environ: Mapping[str, str], show: Callable[[str], None]) -> None:
         catalog = build_catalog(settings.catalog, demo_tables(upstream_port), environ)
         engine = set_up_store(settings)
         log = open_log(sys.stderr.buffer, clock, Level.WARNING)
-        account_id, key = make_customer(engine, settings, clock)
+        password = secrets.token_hex(PASSWORD_BYTES)
+        account_id, key = make_customer(engine, settings, clock, password)
         pay_url = payment_page(settings, engine, account_id, clock, log)
         stripe.deliver_to(f"http://{address}{WEBHOOK_PATH}")
         banner = BANNER.format(
             address=address,
+            email=EMAIL,
+            password=password,
             credit=usd_text(CREDIT_NUSD),
             real=_real_providers([provider.name for provider in catalog.providers() if not provider.simulated]),
             key=key.reveal(),
             model=PUBLIC_MODEL,
             pay_url=pay_url,
-            topup=usd_text(from_usd(TOPUP_USD)),
         )
         run(Configured(settings, catalog), engine, bound, log, clock, lambda: show(banner))
 
@@ -181,11 +192,18 @@ def demo_tables(upstream_port: int) -> dict[str, object]:
     }
 
 
-def make_customer(engine: Engine, settings: Settings, clock: Clock) -> tuple[AccountId, Secret]:
-    """An account with credit, and its key."""
+def make_customer(engine: Engine, settings: Settings, clock: Clock, password: str) -> tuple[AccountId, Secret]:
+    """An account with credit and somebody who may sign in, and its key."""
     now_ns = clock.now_ns()
+    passwords = Passwords(seal_of(settings), memory_kib=settings.accounts.password_memory_kib)
+    hashed = asyncio.run(passwords.hash(password))
+    passwords.close()
     with write(engine) as connection:
-        account_id = create_account(connection, IdSource(), name="Demo", verified_at_ns=now_ns, now_ns=now_ns)
+        account_id = create_account(
+            connection, IdSource(), name="Demo", email=EMAIL, verified_at_ns=now_ns, now_ns=now_ns
+        )
+        add_person(connection, account_id, EMAIL, role="customer", language="en")
+        set_password(connection, account_id, hashed, now_ns=now_ns)
         grant_credit(connection, account_id, amount_nusd=CREDIT_NUSD, idempotency_key="demo", now_ns=now_ns)
         issued = issue_key(connection, peppers_of(settings), account_id=account_id, name="demo", now_ns=now_ns)
     return account_id, issued.secret

@@ -138,6 +138,7 @@ class AccountSettings(Section):
 
     registration: bool = Field(True, description="False: nobody new may register")
     terms_version: str = Field("2026-03-08", description="What one accepts when registering")
+    terms_url: str = Field("", description="Where your terms are; empty: the page /terms")
     policy_version: str = Field("2026-03-08", description="Of the privacy policy")
     trial_nusd: int = Field(100_000_000, ge=0, description="Trial credit of a verified address; 0: none")
     trial_network_day_max: int = Field(3, ge=0, description="Trial credits for one network within a day")

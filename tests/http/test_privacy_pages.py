@@ -1,5 +1,6 @@
 """The public pages about privacy say what this installation really does, in two languages, and load nothing."""
 
+import base64
 import hashlib
 import json
 import re
@@ -135,15 +136,18 @@ async def test_no_page_sets_a_cookie_or_loads_anything_from_elsewhere(site: Site
         assert rule in policy
     assert "unsafe" not in policy
     assert not re.search(r"<(script|img|iframe|form|object|embed)|\son\w+=|style=|javascript:", page.text)
-    assert re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.text) == [Pages("Acme").style_path]
+    assert re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.text) == [
+        Pages("Acme").assets.address("site.css")
+    ]
 
 
 async def test_the_style_sheet_is_named_by_its_content_and_may_be_kept(site: Site) -> None:
     pages = Pages("Acme")
-    style = await site.get(pages.style_path)
+    style = await site.get(pages.assets.address("site.css"))
     assert style.headers["content-type"].startswith("text/css")
     assert "immutable" in style.headers["cache-control"]
-    assert hashlib.sha256(style.content).hexdigest()[:12] in pages.style_path
+    digest = base64.b64encode(hashlib.sha256(style.content).digest()).decode()
+    assert f'integrity="sha256-{digest}"' in (await site.get("/privacy")).text
     assert b"url(" not in style.content
     assert b"@import" not in style.content
 

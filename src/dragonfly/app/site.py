@@ -1,4 +1,4 @@
-"""Puts the public pages together."""
+"""Puts the pages together."""
 
 from fastapi import APIRouter
 
@@ -7,13 +7,16 @@ from dragonfly.app.setup import Configured
 from dragonfly.keys.rules import Peppers
 from dragonfly.privacy.policy import load_manifest
 from dragonfly.privacy.signing import public_key_of, signing_key
+from dragonfly.settings import Settings
+from dragonfly.web.dashboard import dashboard_routes
 from dragonfly.web.pages import Pages
+from dragonfly.web.people import Welcome, people_routes
 from dragonfly.web.privacy import Running, web_routes
 from dragonfly.web.statistics import statistics_routes
 
 
 def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRouter:
-    """/privacy with its proofs, /stats and the style sheet."""
+    """Every page, with style sheet and scripts."""
     running = Running(
         settings=configured.settings,
         manifest=load_manifest(),
@@ -21,7 +24,21 @@ def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRout
         lockdown=configured.lockdown,
         public_key=public_key_of(signing_key(peppers)),
     )
-    pages = Pages(configured.settings.mail.from_name)
+    pages = Pages(configured.settings.mail.from_name, configured.settings.server.public_url)
     routes = web_routes(pages, running, desk.engine, desk.threads, desk.clock.now_ns)
     routes.include_router(statistics_routes(pages, desk.engine, desk.threads, desk.clock.now_ns))
+    routes.include_router(people_routes(pages, _welcome(configured.settings)))
+    routes.include_router(dashboard_routes(pages))
     return routes
+
+
+def _welcome(settings: Settings) -> Welcome:
+    accounts = settings.accounts
+    ids = {"discord": accounts.discord_client_id, "google": accounts.google_client_id}
+    return Welcome(
+        providers=tuple(name for name, client_id in ids.items() if client_id),
+        registration=accounts.registration,
+        terms_version=accounts.terms_version,
+        terms_url=accounts.terms_url,
+        policy_version=accounts.policy_version,
+    )

@@ -20,7 +20,7 @@ from dragonfly.privacy.policy import Claim, Manifest, enabled_processors, shown_
 from dragonfly.privacy.status import Status, read_status
 from dragonfly.settings import Settings
 from dragonfly.usage.actions import RETENTION_DAYS
-from dragonfly.web.pages import STYLE_HEADERS, Pages, language_of
+from dragonfly.web.pages import Pages, asset_routes, language_of
 
 TITLES = {
     "en": {"privacy": "Privacy policy", "status": "Privacy status"},
@@ -90,7 +90,7 @@ def web_routes(
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse(status_fields(status, running.public_key))
         language = language_of(request)
-        values = {"title": TITLES[language]["status"], "status": status, "when": _when, "code_version": __version__}
+        values = {"title": TITLES[language]["status"], "status": status, "when": _when}
         return pages.render("status.html", language, "/privacy/status", values)
 
     @routes.get("/privacy/audit")
@@ -100,10 +100,7 @@ def web_routes(
             raise NoReport
         return Response(report, media_type="application/json")
 
-    @routes.get(pages.style_path)
-    async def style() -> Response:
-        return Response(pages.style, media_type="text/css", headers=STYLE_HEADERS)
-
+    routes.include_router(asset_routes(pages.assets))
     return routes
 
 
@@ -122,7 +119,6 @@ def policy_values(running: Running, language: str) -> Mapping[str, object]:
     return {
         "title": TITLES[language]["privacy"],
         "version": manifest.version,
-        "code_version": __version__,
         "sections": [section for section in sections if section[2]],
     }
 

@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from dragonfly import __version__
 from dragonfly.infra.database import DatabaseThreads, read
 from dragonfly.usage.queries import EPOCH, day_of
 from dragonfly.usage.rules import COMPLETION_TOKENS_CAP, GROUP_MIN, PROMPT_TOKENS_CAP, REQUESTS_CAP
@@ -43,7 +42,7 @@ def statistics_routes(pages: Pages, engine: Engine, threads: DatabaseThreads, no
             return JSONResponse({**RULES, "data": [_fields(cell) for cell in cells]})
         language = language_of(request)
         days = [(day, list(of_day)) for day, of_day in groupby(cells, key=lambda cell: _date(cell.day))]
-        values = {**RULES, "title": TITLES[language], "days": days, "code_version": __version__}
+        values = {**RULES, "title": TITLES[language], "days": days}
         return pages.render("stats.html", language, "/stats", values)
 
     return routes

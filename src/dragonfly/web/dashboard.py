@@ -1,0 +1,28 @@
+"""Pages of who is signed in, and the form for support. Their scripts fetch what they show from the account API."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dragonfly.web.pages import Pages, Place, language_of
+
+PLACES = (Place("/dashboard", "overview.html", "overview.js", "overview.title"),)
+"""In the order of the navigation."""
+SUPPORT = Place("/support", "support.html", "support.js", "support.title")
+
+
+def dashboard_routes(pages: Pages) -> APIRouter:
+    """The pages; nothing in them is about anybody."""
+    routes = APIRouter(include_in_schema=False)
+    values: Mapping[str, object] = {"places": PLACES}
+    for place in (*PLACES, SUPPORT):
+        _add(routes, pages, place, values)
+    return routes
+
+
+def _add(routes: APIRouter, pages: Pages, place: Place, values: Mapping[str, object]) -> None:
+    @routes.get(place.path)
+    async def show(request: Request) -> Response:
+        return pages.render_place(place, language_of(request), place.path, values)

@@ -1,0 +1,51 @@
+// What follows a sign-in, however it was made: the second factor when there is one, then the page that was wanted.
+
+import { ask } from "./api.js";
+import { address, fill, h, one } from "./dom.js";
+import { onSend } from "./form.js";
+import { keep } from "./session.js";
+import { word } from "./words.js";
+
+const HOME = "/dashboard";
+const ALLOWED = /^\/(dashboard|auth)(\/|\?|#|$)/;
+
+/** Goes on with the answer to a sign-in. */
+export function arrive(answer) {
+  if (answer.status === "second_factor_needed") {
+    askForCode(answer.ticket);
+    return;
+  }
+  if (answer.status === "signed_in") keep(answer);
+  location.replace(wanted());
+}
+
+/** Where somebody wanted to go before signing in: only ever a page of ours. */
+export function wanted() {
+  const next = new URLSearchParams(location.search).get("next") ?? HOME;
+  const [path, hash = ""] = next.split("#");
+  if (!ALLOWED.test(next)) return address(HOME);
+  return (path.includes("?") ? path : address(path)) + (hash && `#${hash}`);
+}
+
+function askForCode(ticket) {
+  const field = h("input", {
+    id: "code", name: "code", required: true, autocomplete: "one-time-code", maxlength: 40, spellcheck: "false",
+    "aria-describedby": "code-hint",
+  });
+  const form = h(
+    "form",
+    { class: "card", id: "second-factor" },
+    h("div", { class: "field" },
+      h("label", { for: "code" }, word("script.code")),
+      field,
+      h("p", { class: "hint", id: "code-hint" }, word("script.code_hint"))),
+    h("p", { class: "problem", role: "alert" }),
+    h("p", { class: "actions" }, h("button", { type: "submit" }, word("script.code_send"))),
+  );
+  onSend(form, async ({ code }) => {
+    arrive(await ask("POST", "/api/auth/second-factor", { ticket, code: code.replaceAll(" ", "") }));
+  });
+  document.querySelector("h1").textContent = word("script.code_title");
+  fill(one("content"), form);
+  field.focus();
+}
