@@ -50,6 +50,7 @@ def checks(result: Result) -> list[Check]:
         Check("added time to first token p50, ms", _thousandth(result.value(ours, "ttft_p50")), 0.2),
         Check("added time to first token p99, ms", _thousandth(result.value(ours, "ttft_p99")), 0.5),
         Check("p99 gap added at 500 streams, ms", _thousandth(result.value(ours, "gap_p99_500")), 0.2),
+        Check("longest wait beside 10 MB prompts, ms", _thousandth(result.value(ours, "stall_prompt")), 50.0),
         Check("memory per open stream, KiB", result.value(ours, "memory_stream"), 8.0),
         Check("open streams held in one process", _note(result, ours, "memory_stream", "streams"), 10_000, True),
         Check("settlements per second on SQLite", result.value(ours, "settle_sqlite"), 10_000, True),

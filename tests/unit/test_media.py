@@ -8,6 +8,7 @@ from msgspec import Raw
 from dragonfly.gateway.refusals import Refusal
 from dragonfly.gateway.wire.media import (
     IMAGE_TOKENS_MOST,
+    LARGE_BYTES,
     NO_MEDIA,
     OBJECTS_MAX,
     UNBOUNDED_TOKENS,
@@ -133,3 +134,21 @@ def test_a_part_whose_name_is_hidden_by_escapes_is_found(escaped: bytes, space: 
     part = b'{"type":"%b","image_url":"https://x"}' % escaped
     assert found_in(b'[{"role":"user","content"%b:%b[%b]}]' % (space, space, part)).tokens_most > 0
     assert found_in(b'[{"role":"user","c\\u006fntent":[%b]}]' % part).tokens_most > 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"role":"user","content":"x"}',
+        b'{"role":"user","content":[{"type":"text","text":"x"}]}',
+        b'{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x"}}]}',
+        b'{"role":"user","c\\u006fntent":[{"type":"file","file":{}}]}',
+        b'{"content":[{"type":"image_url","image_url":"https://x"}],"content":"x"}',
+    ],
+)
+@pytest.mark.parametrize("filler", ['say "x"\n', "{}", "\\u0065"])
+def test_what_is_found_does_not_depend_on_how_long_the_text_beside_it_is(message: bytes, filler: str) -> None:
+    long = json.dumps({"role": "user", "content": filler * (LARGE_BYTES // len(filler))}).encode()
+    alone, beside = found_in(b"[%b]" % message), found_in(b"[%b,%b]" % (message, long))
+    assert beside.tokens_most in (alone.tokens_most, UNBOUNDED_TOKENS)
+    assert beside.tokens_most == alone.tokens_most or long.count(b"}") > OBJECTS_MAX
