@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, select, update
 
 from dragonfly.accounts.tables import accounts
 from dragonfly.admission.verify import verify
+from dragonfly.app.payments import is_braked
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import read, write
+from dragonfly.keys.tables import keys
 from dragonfly.ledger.queries import lots_of_account, wallet_of
 from dragonfly.mail.tables import mail_outbox
 from dragonfly.payments.clawbacks import unfreeze_for
@@ -26,6 +29,7 @@ from dragonfly.payments.queries import (
 )
 from dragonfly.payments.recharge import (
     RechargeInvalid,
+    RechargeTaxed,
     recharge_due,
     recharge_of,
     resume_recharges,
@@ -43,8 +47,10 @@ from dragonfly.payments.refunding import (
     send_refund,
 )
 from dragonfly.payments.report import compare, margins
+from dragonfly.payments.simulated.cards import Card
 from dragonfly.payments.simulated.faults import Outage
-from tests.factories import MovableClock
+from dragonfly.payments.tables import topups
+from tests.factories import MovableClock, make_key
 from tests.store.till import TillDesk, make_terms, till_desk
 
 ASKS_LATER = "4000002760003184"
@@ -291,13 +297,77 @@ def test_a_card_that_is_detached_pauses_and_ending_forgets_it(desk: TillDesk) ->
     assert state_of(desk, alice)[0] == "off"
 
 
-def test_agreements_that_contradict_themselves_or_meet_a_tax_are_refused(desk: TillDesk) -> None:
+def test_agreements_that_contradict_themselves_are_refused(desk: TillDesk) -> None:
     alice = desk.account()
     with pytest.raises(RechargeInvalid):
         agreed(desk, alice, cap_cents=1_999)
-    desk.cashier.terms = make_terms(tax="exclusive")
-    with pytest.raises(RechargeInvalid):
-        agreed(desk, alice)
+
+
+@pytest.mark.parametrize("tax", ["exclusive", "inclusive"])
+def test_where_tax_is_charged_nobody_agrees_and_earlier_agreements_pause_without_a_charge(
+    desk: TillDesk, tax: str
+) -> None:
+    bob = recharging(desk)
+    desk.cashier.terms = make_terms(tax=tax)
+    with pytest.raises(RechargeTaxed, match="Top up by hand"):
+        agreed(desk, desk.account("Alice", email=None))
+    assert recharge_due(desk.cashier, never) == 0
+    assert state_of(desk, bob) == ("paused", "tax_added")
+    assert balance_usd(desk, bob) == 20
+    assert len(list(desk.fake.state.intents)) == 1
+
+
+def test_a_hard_decline_pauses_at_once_and_tells_the_customer(desk: TillDesk, clock: MovableClock) -> None:
+    alice = recharging(desk)
+    for method in desk.fake.state.methods:
+        method.card = Card("4000000000009979", "visa", "was stolen", "stolen_card")
+    assert recharge_due(desk.cashier, never) == 1
+    assert state_of(desk, alice) == ("paused", "declined")
+    with read(desk.engine) as connection:
+        kinds = connection.execute(select(mail_outbox.c.kind)).scalars().all()
+    assert list(kinds).count("recharge_failed") == 1
+    clock.move(86_400)
+    assert recharge_due(desk.cashier, never) == 0
+
+
+@pytest.mark.parametrize("state", ["created", "processing"])
+def test_a_top_up_that_is_on_its_way_closes_the_gap_so_no_other_is_made(desk: TillDesk, state: str) -> None:
+    alice = recharging(desk)
+    waiting = desk.begin(alice)
+    with write(desk.engine) as connection:
+        mine = update(topups).where(topups.c.id == waiting.id)
+        connection.execute(mine.values(state=state, kind="recharge" if state == "created" else "checkout"))
+    assert recharge_due(desk.cashier, never) == 0
+    with write(desk.engine) as connection:
+        connection.execute(mine.values(state="expired"))
+    assert recharge_due(desk.cashier, never) == 1
+
+
+def test_processes_that_look_at_the_same_moment_charge_once(desk: TillDesk) -> None:
+    alice = recharging(desk)
+    with ThreadPoolExecutor(4) as threads:
+        attempts = [threads.submit(recharge_due, desk.cashier, never) for _ in range(4)]
+    assert sum(attempt.result() for attempt in attempts) == 1
+    assert balance_usd(desk, alice) == 40
+
+
+def test_a_key_that_the_breaker_paused_keeps_its_account_from_being_charged(desk: TillDesk) -> None:
+    alice, bob = desk.account(), desk.account("Bob", email=None)
+    make_key(desk.engine, alice)
+    with write(desk.engine) as connection:
+        assert not is_braked(connection, alice)
+        connection.execute(update(keys).where(keys.c.account_id == alice).values(paused_at_ns=1))
+        assert is_braked(connection, alice)
+        assert not is_braked(connection, bob)
+
+
+def test_the_confirmation_link_is_good_for_about_a_day(desk: TillDesk) -> None:
+    alice = recharging(desk, ASKS_LATER)
+    assert recharge_due(desk.cashier, never) == 1
+    with read(desk.engine) as connection:
+        (page,) = [one for one in topups_of_account(connection, alice) if one.state == "open"]
+    assert page.expires_at_ns is not None
+    assert 22 * 3_600 < (page.expires_at_ns - page.created_at_ns) / 1e9 <= 24 * 3_600
 
 
 def test_a_warning_about_an_unused_payment_refunds_it_and_stops_the_account(desk: TillDesk) -> None:

@@ -124,7 +124,8 @@ class RechargeShown(BaseModel):
 
     state: Literal["off", "on", "paused"]
     pause_reason: Annotated[
-        str | None, Field(description="card_needed, card_removed, declined, refused or authentication_required.")
+        str | None,
+        Field(description="card_needed, card_removed, declined, refused, tax_added or authentication_required."),
     ]
     threshold: str | None
     amount: str | None

@@ -47,6 +47,10 @@ HANDLED = frozenset(
 """Every type that changes something here; the webhook at Stripe should send these and no others."""
 
 
+_OBJECTS = {"charge.dispute": "dispute"}
+"""What an event's object is, where its type does not begin with its name."""
+
+
 class EventRefused(DragonflyError):
     """A request to the webhook that is not Stripe's, or too old; `reason` is one word."""
 
@@ -128,6 +132,8 @@ def store_event(connection: Connection, terms: PaymentTerms, incoming: Incoming,
         reason = "wrong_mode"
     elif incoming.connected_account != terms.connected_account:
         reason = "wrong_account"
+    elif incoming.details.object != _object_of(incoming.type) or not incoming.details.id:
+        reason = "unknown_object"
     row = {
         "source": SOURCE,
         "event_id": incoming.event_id,
@@ -214,6 +220,12 @@ def event_state(connection: Connection, event_id: str) -> str | None:
     """Where an event stands."""
     is_event = (external_events.c.source == SOURCE) & (external_events.c.event_id == event_id)
     return connection.execute(select(external_events.c.state).where(is_event)).scalar_one_or_none()
+
+
+def _object_of(event_type: str) -> str:
+    """checkout.session.completed -> checkout.session."""
+    subject = event_type.rpartition(".")[0]
+    return _OBJECTS.get(subject, subject)
 
 
 def _signed_at_s(signature: str) -> int:

@@ -47,7 +47,20 @@ class RechargeInvalid(DragonflyError):
     def __init__(self) -> None:
         super().__init__(
             "Automatic top-ups need a threshold above 0, an amount within the limits of a top-up and a monthly cap of"
-            " at least that amount, in dollars with at most two decimals. They are not offered where tax is added."
+            " at least that amount, in dollars with at most two decimals."
+        )
+
+
+class RechargeTaxed(DragonflyError):
+    """Tax is computed at a payment page, from the address that the customer gives there; a saved card has none."""
+
+    code = "auto_recharge_taxed"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Automatic top-ups are not offered here, because this installation charges tax, which needs your address"
+            " at each payment. Top up by hand."
         )
 
 
@@ -90,12 +103,13 @@ def set_recharge(
 ) -> Recharge:
     """Agrees to automatic top-ups. Without a saved card they start with the first payment that saves one.
 
-    RechargeInvalid.
+    RechargeInvalid, RechargeTaxed.
     """
+    if terms.tax != "off":
+        raise RechargeTaxed
     limits = terms.limits
     is_fine = (
-        terms.tax == "off"
-        and 0 < threshold_cents <= limits.cents_max
+        0 < threshold_cents <= limits.cents_max
         and limits.cents_min <= amount_cents <= limits.cents_max
         and amount_cents <= monthly_cap_cents <= CAP_CENTS_MAX
     )
@@ -157,6 +171,9 @@ def recharge_due(cashier: Cashier, is_braked: IsBraked) -> int:
     now_ns = cashier.clock.now_ns()
     with read(cashier.engine) as connection:
         due = _due_accounts(connection, now_ns)
+    if cashier.terms.tax != "off":
+        _pause_taxed(cashier, due, now_ns)
+        return 0
     attempts = 0
     for account_id in due:
         claimed = _claim(cashier.engine, cashier.ids, is_braked, account_id, now_ns)
@@ -164,6 +181,15 @@ def recharge_due(cashier: Cashier, is_braked: IsBraked) -> int:
             attempts += 1
             _charge(cashier, claimed)
     return attempts
+
+
+def _pause_taxed(cashier: Cashier, due: list[AccountId], now_ns: int) -> None:
+    """The installation began to charge tax after these customers agreed."""
+    told: list[Telling] = []
+    with write(cashier.engine) as connection:
+        for account_id in due:
+            told += pause(connection, account_id, "tax_added", now_ns=now_ns)
+    cashier.tell(told)
 
 
 def resume_recharges(cashier: Cashier) -> int:
