@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ def installation(
         # A server may know the schema already, from the run before, while the folder has no pepper yet.
         given = {"DRAGONFLY_DATABASE_URL": database_url, "DRAGONFLY_KEY_PEPPER": secrets.token_hex()}
     configured = configure(given, path)
-    engine = set_up_store(configured.settings)
+    engine = set_up_store(configured.settings, now_ns=time.time_ns())
     try:
         keys = tuple(_customer(configured, engine, requests_per_minute) for _ in range(accounts))
         yield Installation(configured, engine, keys)

@@ -90,7 +90,7 @@ def main(variant: Variant, folder: Path) -> None:
     settings = configured.settings
     clock = SystemClock()
     bound = bind(settings.server.host, settings.server.port)
-    engine = set_up_store(settings)
+    engine = set_up_store(settings, now_ns=clock.now_ns())
     log = open_log(sys.stderr.buffer, clock, Level.WARNING)
 
     async def run(listening: socket.socket) -> None:

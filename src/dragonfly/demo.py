@@ -103,7 +103,7 @@ def run_demo(environ: Mapping[str, str], show: Callable[[str], None]) -> None:
         address = f"{HOST}:{bound.getsockname()[1]}"
         settings = demo_settings(Path(folder), address, stripe)
         catalog = build_catalog(settings.catalog, demo_tables(upstream_port), environ)
-        engine = set_up_store(settings)
+        engine = set_up_store(settings, now_ns=clock.now_ns())
         log = open_log(sys.stderr.buffer, clock, Level.WARNING)
         password = secrets.token_hex(PASSWORD_BYTES)
         account_id, key = make_customer(engine, settings, clock, password)

@@ -16,10 +16,8 @@ from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource, KeyId
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, allow_long_statements, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
-from dragonfly.infra.repeats import forget_old_repeats
-from dragonfly.keys.codes import forget_old_codes
 from dragonfly.ledger.actions import EXPIRIES_PAGE_MAX, expire_credit
-from dragonfly.privacy.retention import delete_a_batch, erase_traces, expiring_tables, note_run, usage_before_ns
+from dragonfly.privacy.retention import erase_traces, note_run, retention_steps, usage_before_ns
 from dragonfly.settings import AdmissionSettings
 from dragonfly.usage.queries import day_of
 from dragonfly.usage.statistics import count_day, due_days, keep_day
@@ -125,39 +123,26 @@ def breaker_job(
 
 def retention_job(engine: Engine, threads: DatabaseThreads, clock: Clock, log: EventLog) -> Job:
     """Rows that have lived their time go, a bounded number at a time; then their bytes leave the files."""
-    expiring = expiring_tables()
+    steps = retention_steps()
+    traces: set[str] = set()
+    """Tables whose files still remember; kept for the next turn when somebody was in the way."""
 
     async def forget() -> None:
-        now_ns, forgotten = clock.now_ns(), set()
-        count = 0
-        for one in expiring:
-            while deleted := await threads.run(delete_a_batch, engine, one, now_ns=now_ns):
+        now_ns, count = clock.now_ns(), 0
+        for step in steps:
+            while deleted := await threads.run(step.delete_some, engine, now_ns):
                 count += deleted
-                forgotten.add(one.table.name)
+                traces.update(step.tables)
                 await asyncio.sleep(RETENTION_PAUSE_S)
         await threads.run(note_run, engine, now_ns=now_ns, rows=count)
         if count:
             log.write(ROWS_FORGOTTEN, count=count)
-            await threads.run(erase_traces, engine, tuple(forgotten))
+        if traces:
+            is_erased = await threads.run(erase_traces, engine, tuple(sorted(traces)))
+            if is_erased:
+                traces.clear()
 
     return Job("retention", RETENTION_EVERY_S, forget)
-
-
-def forgetting_job(engine: Engine, threads: DatabaseThreads, clock: Clock) -> Job:
-    """Used-up idempotency keys and codes for apps go, a bounded number at a time."""
-
-    def forget_some() -> int:
-        with write(engine) as connection:
-            now_ns = clock.now_ns()
-            return forget_old_repeats(connection, now_ns=now_ns) + forget_old_codes(connection, now_ns=now_ns)
-
-    async def forget() -> None:
-        forgotten = 1
-        while forgotten:
-            forgotten = await threads.run(forget_some)
-            await asyncio.sleep(RETENTION_PAUSE_S)
-
-    return Job("forgetting", RETENTION_EVERY_S, forget)
 
 
 def statistics_job(engine: Engine, clock: Clock) -> Job:

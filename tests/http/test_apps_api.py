@@ -8,10 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import Engine, event, select
 
-from dragonfly.infra.database import read, write
-from dragonfly.keys.codes import CODE_LIFETIME_S, CODES_PER_ACCOUNT_MAX, forget_old_codes, is_callback
+from dragonfly.infra.database import read
+from dragonfly.keys.codes import CODE_LIFETIME_S, CODES_PER_ACCOUNT_MAX, is_callback
 from dragonfly.keys.queries import key_by_digest
 from dragonfly.keys.tables import key_codes
+from dragonfly.privacy.retention import run_retention
 from tests.factories import START_NS, make_account, make_peppers
 from tests.http.account import Office
 
@@ -172,10 +173,10 @@ async def test_open_codes_are_bounded_digests_that_go_away(office: Office) -> No
         stored = str(connection.execute(select(key_codes)).all())
     assert not any(code in stored for code in codes)
     await code_of(office, "bob")
-    with write(office.engine) as connection:
-        assert forget_old_codes(connection, now_ns=START_NS) == 0
-        later = START_NS + CODE_LIFETIME_S * 10**9
-        assert forget_old_codes(connection, now_ns=later) == CODES_PER_ACCOUNT_MAX + 1
+    expired_ns = START_NS + CODE_LIFETIME_S * 10**9
+    assert "key_codes" not in run_retention(office.engine, now_ns=expired_ns).deleted
+    later_ns = expired_ns + CODE_LIFETIME_S * 10**9 + 1
+    assert run_retention(office.engine, now_ns=later_ns).deleted["key_codes"] == CODES_PER_ACCOUNT_MAX + 1
 
 
 async def test_a_repeat_of_the_yes_shows_no_code_again(office: Office) -> None:

@@ -17,11 +17,11 @@ from dragonfly.infra.repeats import (
     LIFETIME_NS,
     REPEATS_PER_ACCOUNT_MAX,
     claim,
-    forget_old_repeats,
     note,
     release,
     repeats,
 )
+from dragonfly.privacy.retention import run_retention
 from tests.factories import START_NS
 from tests.http.account import Office
 
@@ -196,9 +196,10 @@ def test_old_claims_are_deleted_and_an_account_has_a_bounded_number(office: Faul
     with write(office.engine) as connection:
         for number, digest in enumerate(digests):
             assert claim(connection, office.alice, digest, digest, now_ns=START_NS + number) is None
+    later_ns = START_NS + 2 + LIFETIME_NS
+    assert run_retention(office.engine, now_ns=later_ns).deleted["repeats"] == 2
+    assert "repeats" not in run_retention(office.engine, now_ns=later_ns).deleted
     with write(office.engine) as connection:
-        assert forget_old_repeats(connection, now_ns=START_NS + 1 + LIFETIME_NS) == 2
-        assert forget_old_repeats(connection, now_ns=START_NS + 1 + LIFETIME_NS) == 0
         release(connection, digests[2])
         assert claim(connection, office.alice, digests[2], digests[2], now_ns=START_NS) is None
         note(connection, digests[2], status=200, reply=json.dumps({}))

@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
+from tests.postgres import PostgresServer, postgres_database
 from tests.system.program import Program
 from tests.system.served import Served, chat, served
 
@@ -18,9 +21,16 @@ def day(number: float) -> str:
 
 
 def holding(request_id: str, folder: Path) -> list[str]:
-    """Files with the id of a request, but for the books, whose groups carry the id of their first charge."""
-    pattern = re.compile(rb"(?<!settle/)" + request_id.encode())
+    """Files with the id of a request."""
+    pattern = re.compile(request_id.encode())
     return [path.name for path in sorted(folder.rglob("*")) if path.is_file() and pattern.search(path.read_bytes())]
+
+
+def server_files(url: str) -> Path:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+        (folder,) = connection.execute("SHOW data_directory").fetchone() or ("",)
+    return Path(folder)
 
 
 async def ids_of_requests(one: Served) -> list[str]:
@@ -45,6 +55,28 @@ async def test_usage_rows_are_there_on_day_89_there_on_day_90_and_gone_on_day_91
         assert one.books_are_right()
         assert (await one.ask(chat())).status == 200
         assert one.books_are_right()
+
+
+async def test_on_postgresql_the_rows_of_a_day_leave_the_servers_files(
+    program: Program, own_postgresql: PostgresServer
+) -> None:
+    with postgres_database(own_postgresql.url) as url:
+        async with served(program, url=url, workers=2) as one:
+            ids = await ids_of_requests(one)
+            tables = server_files(url) / "base"
+            assert holding(ids[0], tables)
+            found = []
+            for number in (89.0, 89.99, 91.0):
+                ended = program.run("retention", "run", "--at", day(number), "--json")
+                assert ended.code == 0, ended.errors
+                assert json.loads(ended.output)["erased_from_files"] is True
+                found.append((await one.get(f"/v1/generation?id={ids[0]}")).status)
+            assert found == [200, 200, 404]
+            server_files(url)
+            assert [name for request in ids for name in holding(request, tables)] == []
+            assert one.books_are_right()
+            assert (await one.ask(chat())).status == 200
+            assert one.books_are_right()
 
 
 async def test_a_backup_is_restored_with_right_books(program: Program) -> None:

@@ -43,7 +43,6 @@ from dragonfly.worker import (
     Pulse,
     book_jobs,
     breaker_job,
-    forgetting_job,
     gate_jobs,
     pause_job,
     retention_job,
@@ -86,7 +85,7 @@ def serve_forever(configured: Configured) -> None:
     settings = configured.settings
     clock = SystemClock()
     with bind(settings.server.host, settings.server.port) as bound:
-        engine = set_up_store(settings)
+        engine = set_up_store(settings, now_ns=clock.now_ns())
         log = open_log(sys.stderr.buffer, clock, Level[settings.log_level.upper()])
         configured = replace(configured, lockdown=close_walls(configured, log))  # workers are forked inside them
         if settings.server.workers == 1:
@@ -155,7 +154,6 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     office = open_post_office(settings, peppers, sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
     forgetful = (
-        forgetting_job(engine, threads, clock),
         breaker_job(gate, engine, threads, settings.admission, clock=clock, log=log),
         retention_job(engine, threads, clock, log),
         statistics_job(engine, clock),

@@ -22,6 +22,7 @@ from dragonfly.infra.lockdown import OFF, Lockdown
 from dragonfly.keys.rules import PEPPER_BYTES_MIN, Peppers
 from dragonfly.migrations import applied_revision, newest_revision, upgrade
 from dragonfly.settings import CatalogSettings, Settings, SettingsInvalid, find_settings
+from dragonfly.usage.partitions import make_days
 
 DATABASE_FILE = "dragonfly.db"
 PEPPER_FILE = "key-pepper"
@@ -133,12 +134,13 @@ def open_store(settings: Settings) -> Engine:
     return engine
 
 
-def set_up_store(settings: Settings) -> Engine:
+def set_up_store(settings: Settings, *, now_ns: int) -> Engine:
     """As open_store, but an empty database gets its tables, so that the first start needs no second command."""
     engine = open_database(settings)
     if applied_revision(engine) is None:
         migrate_store(settings, engine)
     _require_schema(engine)
+    make_days(engine, now_ns=now_ns)
     return engine
 
 

@@ -28,7 +28,6 @@ from dragonfly.infra.database import BIG, SCHEMA, insert_missing
 
 LIFETIME_NS = 24 * 3_600 * 1_000_000_000
 REPEATS_PER_ACCOUNT_MAX = 10_000
-ROWS_PER_DELETION_MAX = 2_000
 
 repeats = Table(
     "repeats",
@@ -47,6 +46,7 @@ repeats = Table(
         "purpose": "Requests that may be sent again without happening twice",
         "category": "account",
         "lifetime": "24 hours",
+        "since": "created_at_ns",
         "columns": {
             "digest": "Who sent which idempotency key",
             "account_id": "Who sent it",
@@ -110,12 +110,3 @@ def note(connection: Connection, digest: bytes, *, status: int, reply: str | Non
 def release(connection: Connection, digest: bytes) -> None:
     """The claimed request was refused before it did anything: the key is free again."""
     connection.execute(delete(repeats).where(repeats.c.digest == digest, repeats.c.status.is_(None)))
-
-
-def forget_old_repeats(connection: Connection, *, now_ns: int) -> int:
-    """Deletes claims that have had their day; how many. Call again while it deletes the maximum."""
-    old = select(repeats.c.digest).where(repeats.c.created_at_ns <= now_ns - LIFETIME_NS)
-    found = list(connection.execute(old.limit(ROWS_PER_DELETION_MAX)).scalars())
-    if found:
-        connection.execute(delete(repeats).where(repeats.c.digest.in_(found)))
-    return len(found)

@@ -26,7 +26,6 @@ CODES_PER_ACCOUNT_MAX = 20
 """Unused ones at the same time."""
 CALLBACK_LENGTH_MAX = 500
 KEY_LIFETIME_S_MAX = 366 * 86_400
-ROWS_PER_DELETION_MAX = 2_000
 _NS_PER_S = 1_000_000_000
 _CODE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -149,12 +148,3 @@ def use_code(connection: Connection, code: str, verifier: str, *, now_ns: int) -
     if not hmac.compare_digest(challenge, row.challenge):
         return None
     return CodeBought(AccountId(row.account_id), row.name, KeyLimits(**json.loads(row.limits)))
-
-
-def forget_old_codes(connection: Connection, *, now_ns: int) -> int:
-    """Deletes codes whose time is over; how many. Call again while it deletes the maximum."""
-    old = select(key_codes.c.digest).where(key_codes.c.expires_at_ns <= now_ns).limit(ROWS_PER_DELETION_MAX)
-    found = list(connection.execute(old).scalars())
-    if found:
-        connection.execute(delete(key_codes).where(key_codes.c.digest.in_(found)))
-    return len(found)

@@ -181,7 +181,8 @@ key_codes = Table(
     info={
         "purpose": "Codes that an app exchanges for a key",
         "category": "account",
-        "lifetime": "10 minutes, or until used",
+        "lifetime": "10 minutes after it expired, or until used",
+        "since": "expires_at_ns",
         "columns": {
             "digest": "Hash of the code; the code itself is not kept",
             "account_id": "Who lets the app have a key",

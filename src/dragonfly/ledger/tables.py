@@ -228,3 +228,18 @@ disputes = Table(
 )
 """`taken_nusd` came out of the wallet; the rest of the amount had been spent, and is a receivable until the dispute
 is decided."""
+
+closings = Table(
+    "closings",
+    SCHEMA,
+    Column("name", Text, primary_key=True),
+    CheckConstraint("name = 'closing'", name="name"),
+    sqlite_strict=True,
+    info={
+        "purpose": "Lets the journal's days be closed; its row is there only within the transaction that closes some",
+        "category": "operation",
+        "lifetime": "installation",
+        "columns": {"name": "A fixed word"},
+    },
+)
+"""Triggers refuse every change of the journal by a transaction that has no row here. No commit ever leaves one."""

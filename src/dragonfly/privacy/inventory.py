@@ -23,7 +23,7 @@ from sqlalchemy import Column, Table
 
 import dragonfly
 from dragonfly.infra.database import SCHEMA
-from dragonfly.privacy.purposes import COLUMNS, COMMON, SINCE
+from dragonfly.privacy.purposes import COLUMNS, COMMON
 
 ACCOUNT = "account"
 BOOKS = "books"
@@ -107,7 +107,7 @@ def describe_table(table: Table) -> TableEntry:
             f"{table.name}: info names columns that are not there: {', '.join(sorted(unknown))}."
         )
     columns = tuple(_column(column, {**COMMON, **here}, table) for column in table.columns)
-    since = str(table.info.get("since", SINCE.get(table.name, "")))
+    since = str(table.info.get("since", ""))
     if since and since not in table.columns:
         raise InventoryIncomplete(f"{table.name}: since names {since}, which is no column.")
     return TableEntry(entry, columns, since)

@@ -8,6 +8,3 @@ COMMON = {
 """Of columns that mean the same everywhere."""
 
 COLUMNS: dict[str, dict[str, str]] = {}
-
-SINCE: dict[str, str] = {"repeats": "created_at_ns"}
-"""The column that a lifetime of days counts from, where the table does not say."""

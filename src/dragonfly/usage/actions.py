@@ -1,8 +1,9 @@
 """The end of usage rows: they live 90 days, as the privacy policy says; the ledger's groups stay."""
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, column, delete, select, table, update
 
 from dragonfly.infra.database import insert_missing
+from dragonfly.usage.partitions import REST
 from dragonfly.usage.queries import NS_PER_DAY, month_of
 from dragonfly.usage.tables import usage, usage_days, usage_months
 
@@ -13,19 +14,22 @@ COUNTS = ("requests", "prompt_tokens", "completion_tokens", "cached_tokens", "re
 ROWS_PER_DELETION_MAX = 2_000
 """One transaction deletes no more, so that settlements never wait long behind it."""
 _NS_PER_MS = 1_000_000
+_REST = table(REST, column("request_id"))
 
 
 def forget_old_usage(connection: Connection, *, now_ns: int) -> int:
     """Delete the oldest rows that have had their 90 days; how many. Call again while it deletes the maximum.
 
-    A request's id begins with its time, so that the oldest rows are the first of the primary key.
+    A request's id begins with its time, so that the oldest rows are the first of the primary key. On PostgreSQL rows
+    in a day's table go with it (see `partitions`); here go those in the rest.
     """
     before_ms = (now_ns - RETENTION_DAYS * NS_PER_DAY) // _NS_PER_MS
-    oldest = select(usage.c.request_id).where(usage.c.request_id < f"gen-{before_ms:012x}")
-    oldest = oldest.order_by(usage.c.request_id).limit(ROWS_PER_DELETION_MAX)
+    rows = usage if connection.dialect.name == "sqlite" else _REST
+    oldest = select(rows.c.request_id).where(rows.c.request_id < f"gen-{before_ms:012x}")
+    oldest = oldest.order_by(rows.c.request_id).limit(ROWS_PER_DELETION_MAX)
     found = list(connection.execute(oldest).scalars())
     if found:
-        connection.execute(delete(usage).where(usage.c.request_id.in_(found)))
+        connection.execute(delete(rows).where(rows.c.request_id.in_(found)))
     return len(found)
 
 

@@ -13,6 +13,7 @@ NS_PER_DAY = SECONDS_PER_DAY * 1_000_000_000
 USAGE_PAGE_MAX = 1_000
 TOTALS_PAGE_MAX = 10_000
 EPOCH = date(1970, 1, 1)
+_ID_TIME_DIGITS = 12
 _EPOCH_WEEKDAY = 3
 """1 January 1970 was a Thursday; Monday is 0."""
 
@@ -77,6 +78,12 @@ class KeyCosts(NamedTuple):
 def day_of(at_ns: int) -> int:
     """The UTC day of an instant, counted from the epoch."""
     return at_ns // NS_PER_DAY
+
+
+def day_of_request(request_id: str) -> int:
+    """The UTC day on which a request began, by its id."""
+    milliseconds = request_id.removeprefix("gen-")[:_ID_TIME_DIGITS]
+    return day_of(int(milliseconds, 16) * 1_000_000)
 
 
 def week_start(day: int) -> int:
