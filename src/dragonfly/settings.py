@@ -188,6 +188,10 @@ class PrivacySettings(Section):
     )
     backup_days: int = Field(7, ge=1, le=60, description="How long a backup is kept")
     contact: str = Field("", description="Address on /privacy; empty: that of the built-in policy")
+    request_days: int = Field(30, ge=1, le=60, description="Until when a request about data must be answered")
+    export_days: int = Field(7, ge=1, le=30, description="How long an approved copy can be fetched")
+    grace_days: int = Field(14, ge=0, le=60, description="How long an approved deletion can be cancelled")
+    self_service: bool = Field(False, description="True: requests from the dashboard are approved without a review")
 
 
 class Settings(Section):

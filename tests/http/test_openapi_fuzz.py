@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.factories import make_database
-from tests.http.test_owner_crawl import a_key, a_management_key, a_profile, a_ticket
+from tests.http.test_owner_crawl import a_data_request, a_key, a_management_key, a_profile, a_ticket
 from tests.http.whole import WholeOffice
 
 EXAMPLES = {GenerationMode.POSITIVE: 4, GenerationMode.NEGATIVE: 2}
@@ -52,11 +52,14 @@ def known_ids(office: WholeOffice) -> dict[str, dict[str, str]]:
 
     async def make() -> dict[str, dict[str, str]]:
         key, ticket = await a_key(office), await a_ticket(office)
+        request = await a_data_request(office)
         office.use(office.alice, key)
         return {
             "/api/keys/": {"key_id": key},
             "/api/admin/keys/": {"key_id": key},
             "/api/admin/accounts/": {"account_id": office.alice},
+            "/api/data-requests/": {"request_id": request},
+            "/api/admin/data-requests/": {"request_id": request},
             "/api/management-keys/": {"key_id": await a_management_key(office)},
             "/api/routing/profiles/": {"profile_id": await a_profile(office)},
             "/api/support/tickets/": {"ticket_id": ticket},

@@ -15,9 +15,12 @@ from dragonfly.core.ids import IdSource
 from dragonfly.core.money import NUSD_PER_USD
 from dragonfly.infra.database import write
 from dragonfly.payments.tables import topups
+from dragonfly.rights.actions import approve, open_request
+from dragonfly.rights.rules import Origin, RequestKind
 from tests.factories import make_database
 from tests.http.test_route_table import FOR_OPERATORS, FOR_PEOPLE
 from tests.http.whole import Route, WholeOffice
+from tests.store.callers import make_rights_tools
 
 PROFILE = {"name": "work", "rules": {"only": ["acme"]}}
 BODIES: dict[str, Any] = {
@@ -32,9 +35,12 @@ UNKNOWN = {
     "profile_id": "rtp-" + "0" * 32,
     "session_id": "ses-" + "0" * 32,
     "topup_id": "top-" + "0" * 32,
+    "request_id": "drq-" + "0" * 32,
 }
 NEEDS_STRIPE = {"POST /api/wallet/topups/{topup_id}/check"}
 """Nobody can do these without Stripe's keys, and everybody is told so; test_wallet_api.py asks with a stand-in."""
+NEEDS_SIGN_IN = {"POST /api/data-requests/{request_id}/link"}
+"""Of these people a sign-in is not kept; test_data_requests.py asks with one."""
 NOT_AN_ID = {"provider", "month"}
 """Parameters that name something of the installation, not of an account."""
 
@@ -57,6 +63,24 @@ async def a_profile(office: WholeOffice) -> str:
 async def a_ticket(office: WholeOffice) -> str:
     wanted = {"kind": "question", "text": "Where is it?"}
     return str((await office.ask("alice", "POST", "/api/support/tickets", wanted)).json()["id"])
+
+
+async def a_data_request(office: WholeOffice) -> str:
+    """An approved one, as if she had asked for a copy after a sign-in."""
+    tools, now_ns = make_rights_tools(), SystemClock().now_ns()
+    with write(office.engine) as connection:
+        request = open_request(
+            connection,
+            tools,
+            account_id=office.alice,
+            kind=RequestKind.EXPORT,
+            origin=Origin.DASHBOARD,
+            ticket_id=None,
+            gives_up_balance=False,
+            now_ns=now_ns,
+        )
+        approve(connection, tools, request.id, reviewed_by=office.charlie, now_ns=now_ns)
+    return request.id
 
 
 async def a_session(office: WholeOffice) -> str:
@@ -87,6 +111,7 @@ async def a_topup(office: WholeOffice) -> str:
 
 
 MAKERS: dict[str, Maker] = {
+    "/api/data-requests/": a_data_request,
     "/api/keys/": a_key,
     "/api/management-keys/": a_management_key,
     "/api/routing/profiles/": a_profile,
@@ -131,12 +156,14 @@ async def test_somebody_elses_thing_is_as_unknown_as_one_that_never_was(office: 
     assert without_id(theirs.json()) == without_id(nobodys.json())
     assert await everything(office, "alice") == before, "and nothing of hers has changed"
     own = await office.ask("alice", route.method, route.path.replace(f"{{{name}}}", made), body)
-    assert own.status_code in ((409,) if str(route) in NEEDS_STRIPE else (200, 201)), "while she herself can"
+    expected = (409,) if str(route) in NEEDS_STRIPE else (403,) if str(route) in NEEDS_SIGN_IN else (200, 201)
+    assert own.status_code in expected, "while she herself can"
 
 
 async def test_no_list_shows_anything_of_somebody_else(office: WholeOffice) -> None:
     key = await a_key(office)
     ids = {key, await a_management_key(office), await a_profile(office), await a_ticket(office), office.alice}
+    ids |= {await a_data_request(office)}
     office.use(office.alice, key)
     hers = json.dumps(await everything(office, "alice"))
     assert all(one in hers for one in ids - {office.alice})

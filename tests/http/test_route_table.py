@@ -31,6 +31,8 @@ POST /api/auth/{provider}/finish
 GET /api/mail/unsubscribe
 POST /api/mail/unsubscribe
 POST /api/support
+GET /api/data-requests/download
+POST /api/data-requests/keep
 """
 """Needs no session. Whatever is secret behind these needs a proof of its own in the request."""
 
@@ -60,6 +62,11 @@ PEOPLE = """
 POST /api/auth/sign-out
 GET /api/auth/app
 POST /api/auth/keys/code
+GET /api/data-requests
+POST /api/data-requests
+GET /api/data-requests/{request_id}
+POST /api/data-requests/{request_id}/cancel
+POST /api/data-requests/{request_id}/link
 GET /api/management-keys
 POST /api/management-keys
 GET /api/management-keys/{key_id}
@@ -159,6 +166,14 @@ GET /api/admin/tickets
 GET /api/admin/tickets/{ticket_id}
 POST /api/admin/tickets/{ticket_id}/replies
 POST /api/admin/tickets/{ticket_id}/close
+GET /api/admin/data-requests
+POST /api/admin/data-requests
+GET /api/admin/data-requests/{request_id}
+POST /api/admin/data-requests/{request_id}/approve
+POST /api/admin/data-requests/{request_id}/refuse
+POST /api/admin/data-requests/{request_id}/cancel
+POST /api/admin/data-requests/{request_id}/give-up-balance
+POST /api/admin/data-requests/{request_id}/note
 POST /api/admin/announcements
 POST /api/admin/announcements/{announcement_id}/withdraw
 GET /api/admin/payments/topups
@@ -208,6 +223,7 @@ async def status_of(office: WholeOffice, who: str, route: Route) -> int:
         "account_id",
         "announcement_id",
         "ticket_id",
+        "request_id",
         "provider",
         *more,
     ):

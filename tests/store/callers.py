@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 from fastapi import APIRouter
+from pydantic import SecretStr
 from sqlalchemy import Engine
 from starlette.requests import Request
 
@@ -15,11 +16,14 @@ from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
 from dragonfly.api.principal import Principal, Role, SessionInvalid
 from dragonfly.api.surface import build_surface
+from dragonfly.app.rights import rights_tools
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import DatabaseThreads, write
 from dragonfly.mail.sending import UNSUBSCRIBE_PATH
-from tests.factories import START_NS
+from dragonfly.rights.actions import RightsTools
+from dragonfly.settings import MailSettings, PrivacySettings, ServerSettings, Settings
+from tests.factories import PEPPER, START_NS, make_peppers
 
 CALLER = "caller"
 
@@ -47,6 +51,17 @@ def make_person(
 
 def make_desk(engine: Engine, clock: Clock, threads: DatabaseThreads) -> Desk:
     return Desk(engine, threads, clock, IdSource())
+
+
+def make_rights_tools(operator_address: str = "", **privacy: Any) -> RightsTools:
+    """What requests about data work with, on https://dragonfly.example."""
+    settings = Settings(
+        key_pepper=SecretStr(PEPPER.decode()),
+        server=ServerSettings(public_url="https://dragonfly.example"),
+        mail=MailSettings(operator_address=operator_address),
+        privacy=PrivacySettings(**privacy),
+    )
+    return rights_tools(settings, make_peppers(), IdSource())
 
 
 class Api:

@@ -17,10 +17,12 @@ from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import read, write
 from dragonfly.keys.tables import keys
 from dragonfly.ledger.tables import wallets
-from dragonfly.privacy.erasure import Certificate, ErasureRefused, erase_account, signed_certificate
-from dragonfly.privacy.export import export_account, shown_columns
+from dragonfly.privacy.certificates import is_genuine, signed_certificate
+from dragonfly.privacy.erasure import Certificate, ErasureRefused, erase_account
+from dragonfly.privacy.export import Export, shown_columns
 from dragonfly.privacy.inventory import personal_tables
 from dragonfly.privacy.ownership import OWNED_BY_NOBODY, owned_tables, rows_of, unowned_tables
+from dragonfly.privacy.signing import public_key_of
 from tests.factories import Customer, MovableClock, make_customer, make_key
 from tests.store.desk import running_desk
 
@@ -54,8 +56,9 @@ def test_every_table_with_data_of_people_leads_to_its_account_or_says_why_not() 
 async def test_an_export_holds_every_row_of_the_account_and_nobody_elses(engine: Engine, clock: MovableClock) -> None:
     alice = await a_customer(engine, clock)
     with read(engine) as connection:
-        exported = export_account(connection, alice.account_id, now_ns=clock.now_ns())
-    with zipfile.ZipFile(io.BytesIO(exported.data)) as archive:
+        exported = Export(connection, alice.account_id, now_ns=clock.now_ns())
+        data = b"".join(exported.pieces())
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = set(archive.namelist())
         texts = {name: archive.read(name).decode() for name in names}
     tables = {table.name for table, _ in owned_tables()}
@@ -74,8 +77,9 @@ async def test_an_export_holds_every_row_of_the_account_and_nobody_elses(engine:
 async def test_no_cell_of_an_export_is_a_formula_but_numbers_stay(engine: Engine, clock: MovableClock) -> None:
     alice = await a_customer(engine, clock)
     with read(engine) as connection:
-        exported = export_account(connection, alice.account_id, now_ns=clock.now_ns())
-    with zipfile.ZipFile(io.BytesIO(exported.data)) as archive:
+        exported = Export(connection, alice.account_id, now_ns=clock.now_ns())
+        data = b"".join(exported.pieces())
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for name in archive.namelist():
             if name.endswith(".csv"):
                 for row in csv.reader(io.StringIO(archive.read(name).decode())):
@@ -102,7 +106,7 @@ async def test_an_erasure_leaves_amounts_under_an_id_and_right_books(engine: Eng
     with read(engine) as connection:
         person = connection.execute(select(accounts).where(accounts.c.id == alice.account_id)).mappings().one()
         left = connection.execute(select(keys).where(keys.c.account_id == alice.account_id)).mappings().all()
-        again = export_account(connection, alice.account_id, now_ns=clock.now_ns()).data
+        again = b"".join(Export(connection, alice.account_id, now_ns=clock.now_ns()).pieces())
         assert verify(connection).is_clean
         bob = connection.execute(select(accounts.c.id).where(accounts.c.name == "Bob")).scalar_one()
     assert (person["name"], person["email"], person["verified_at_ns"]) == ("", None, None)
@@ -138,7 +142,7 @@ def test_nobody_can_be_neither_exported_nor_erased(engine: Engine, clock: Movabl
     with pytest.raises(AccountNotFound):
         erase(engine, NOBODY, clock)
     with read(engine) as connection, pytest.raises(AccountNotFound):
-        export_account(connection, NOBODY, now_ns=clock.now_ns())
+        Export(connection, NOBODY, now_ns=clock.now_ns())
 
 
 def test_a_certificate_is_signed() -> None:
@@ -146,3 +150,8 @@ def test_a_certificate_is_signed() -> None:
     one, other = (json.loads(signed_certificate(certificate, key)) for key in (b"a" * 32, b"b" * 32))
     assert one["certificate"]["deleted"] == {"sessions": 2}
     assert one["signature"] != other["signature"]
+    signed = signed_certificate(certificate, b"a" * 32)
+    assert is_genuine(signed, public_key_of(b"a" * 32))
+    assert not is_genuine(signed, public_key_of(b"b" * 32))
+    assert not is_genuine(signed.replace('"sessions": 2', '"sessions": 3'), public_key_of(b"a" * 32))
+    assert not is_genuine("{}", public_key_of(b"a" * 32))

@@ -15,15 +15,16 @@ from dragonfly.infra.database import DatabaseThreads, read, write
 from dragonfly.mail.tables import mail_outbox
 from dragonfly.operations.tables import audit_log
 from dragonfly.privacy.retention import run_retention
+from dragonfly.rights.queries import request_of_ticket, requests_page
+from dragonfly.rights.rules import Origin, State
 from dragonfly.support.actions import (
     OPEN_PER_ACCOUNT_MAX,
     PER_ADDRESS_AND_DAY_MAX,
     RequestStateInvalid,
-    TicketNotFound,
     close_ticket,
+    follow_request,
     open_ticket,
     reply,
-    set_request_state,
 )
 from dragonfly.support.jobs import SILENT_S, close_silent_tickets
 from dragonfly.support.queries import messages_of, ticket_by_id, tickets_page
@@ -41,7 +42,7 @@ from dragonfly.support.rules import (
 from dragonfly.support.tables import support_messages, support_tickets
 from tests.factories import START_NS, MovableClock, make_account
 from tests.http.people import settings_for
-from tests.store.callers import Api, make_desk, make_person
+from tests.store.callers import Api, make_desk, make_person, make_rights_tools
 
 TICKETS = "/api/support/tickets"
 ADMIN = "/api/admin/tickets"
@@ -57,8 +58,8 @@ def api(engine: Engine, clock: MovableClock) -> Iterator[Api]:
     people = people_parts(settings_for(), engine, threads, clock, desk.ids)
     yield Api(
         (
-            stranger_routes(desk, people.identity, operator_address=OPERATOR),
-            ticket_routes(desk, operator_address=OPERATOR),
+            stranger_routes(desk, people.identity, make_rights_tools(OPERATOR)),
+            ticket_routes(desk, make_rights_tools(OPERATOR)),
             admin_ticket_routes(desk),
         ),
         clock,
@@ -277,41 +278,61 @@ def test_numbers_and_ids_that_are_no_secrets_stay() -> None:
     assert not is_text("\u202eturned")
 
 
-def test_a_request_about_data_goes_step_by_step_and_each_is_told(engine: Engine) -> None:
+def test_a_ticket_follows_its_request_step_by_step_and_is_closed_by_it(engine: Engine) -> None:
     ticket = opened(engine, account_id=make_person(engine), kind=TicketKind.DELETION)
-    ids = IdSource()
     with write(engine) as connection:
         with pytest.raises(RequestStateInvalid):
             close_ticket(connection, ticket, now_ns=START_NS)
         with pytest.raises(RequestStateInvalid):
-            set_request_state(connection, ids, ticket, RequestState.DONE, now_ns=START_NS)
+            follow_request(connection, ticket, RequestState.DONE, now_ns=START_NS)
         steps = (RequestState.IN_REVIEW, RequestState.APPROVED, RequestState.APPROVED, RequestState.DONE)
         for number, state in enumerate(steps, start=1):
-            set_request_state(connection, ids, ticket, state, now_ns=START_NS + number)
+            follow_request(connection, ticket, state, now_ns=START_NS + number)
         with pytest.raises(RequestStateInvalid):
-            set_request_state(connection, ids, ticket, RequestState.IN_REVIEW, now_ns=START_NS)
-        with pytest.raises(TicketNotFound):
-            set_request_state(connection, ids, "tkt-gone", RequestState.DONE, now_ns=START_NS)
+            follow_request(connection, ticket, RequestState.IN_REVIEW, now_ns=START_NS)
+        follow_request(connection, "tkt-gone", RequestState.DONE, now_ns=START_NS)
         stored = ticket_by_id(connection, ticket)
         assert stored is not None
         assert (stored.state, stored.request_state) == (TicketState.CLOSED, RequestState.DONE)
-    told = [values["state"] for kind, values in mails(engine) if kind == "data_request_status"]
-    assert told == ["received", "in_review", "approved", "done"]
+    assert mails(engine) == [], "whoever decides tells of it"
 
 
-async def test_whoever_asked_for_a_deletion_can_take_it_back(api: Api, engine: Engine, clock: MovableClock) -> None:
+async def test_a_ticket_about_data_opens_a_request_and_closing_it_cancels_that(
+    api: Api, engine: Engine, clock: MovableClock
+) -> None:
     alice = make_person(engine)
-    ticket = opened(engine, account_id=alice, kind=TicketKind.DELETION)
+    wanted = {"kind": "deletion", "text": "Delete me."}
+    ticket = (await api.send("POST", TICKETS, alice, json=wanted)).json()
+    assert ticket["request_state"] == "received"
+    assert [(kind, told["state"]) for kind, told in mails(engine)] == [("data_request_status", "received")]
+    again = await api.send("POST", TICKETS, alice, json=wanted)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "data_request_open")
+    with read(engine) as connection:
+        request = request_of_ticket(connection, ticket["id"])
+    assert request is not None
+    assert (request.account_id, request.state) == (alice, State.REQUESTED)
     clock.move(1)
-    closed = (await api.send("POST", f"{TICKETS}/{ticket}/close", alice)).json()
+    closed = (await api.send("POST", f"{TICKETS}/{ticket['id']}/close", alice)).json()
     assert (closed["state"], closed["request_state"]) == ("closed", "cancelled")
     assert mails(engine)[-1][1]["state"] == "cancelled"
+    with read(engine) as connection:
+        assert request_of_ticket(connection, ticket["id"]) is None
+
+
+async def test_a_stranger_s_ticket_opens_a_request_of_nobody(api: Api, engine: Engine) -> None:
+    make_person(engine)
+    wanted = {**STRANGER, "kind": "data_export"}
+    assert (await api.send("POST", "/api/support", json=wanted)).status_code == 202
+    with read(engine) as connection:
+        (request,) = requests_page(connection)
+    assert (request.account_id, request.origin) == (None, Origin.TICKET)
+    assert [kind for kind, _ in mails(engine)] == ["ticket_opened"], "no mail says whose address has an account"
 
 
 def test_a_question_is_no_request_about_data(engine: Engine) -> None:
     ticket = opened(engine)
     with write(engine) as connection, pytest.raises(RequestStateInvalid):
-        set_request_state(connection, IdSource(), ticket, RequestState.IN_REVIEW, now_ns=START_NS)
+        follow_request(connection, ticket, RequestState.IN_REVIEW, now_ns=START_NS)
 
 
 def test_nothing_is_carried_out_before_it_was_approved() -> None:

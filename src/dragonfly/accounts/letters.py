@@ -21,6 +21,7 @@ PAGES = {
     TokenKind.RESET: "/reset-password",
     TokenKind.EMAIL: "/confirm-email",
     TokenKind.SETUP: "/set-up",
+    TokenKind.KEEP: "/keep-account",
 }
 """Where a mail's link leads. The token stands behind '#': browsers send that part to nobody."""
 UNKNOWN_DEVICE = "?"

@@ -18,6 +18,8 @@ LIFETIME_S = {
     TokenKind.SETUP: 72 * 3_600,
     TokenKind.STATE: 10 * 60,
     TokenKind.TICKET: 5 * 60,
+    TokenKind.EXPORT: 10 * 60,
+    TokenKind.KEEP: 62 * 86_400,
 }
 LINKS_PER_ACCOUNT_MAX = 5
 """Of one kind; an older one goes when a further one is made."""

@@ -1,7 +1,7 @@
 """/api/support: asking for help, with an account and without one. Request ids instead of what was said."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
@@ -19,9 +19,26 @@ from dragonfly.catalog.quotes import moment_text
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId
 from dragonfly.mail.rules import ADDRESS_LENGTH_MAX
-from dragonfly.support.actions import TicketNotFound, TooManyTickets, add_message, open_ticket, withdraw_ticket
+from dragonfly.rights.actions import RightsTools, cancel, open_request
+from dragonfly.rights.queries import request_of_ticket
+from dragonfly.rights.rules import Origin, RequestKind
+from dragonfly.support.actions import (
+    TicketNotFound,
+    TicketOrder,
+    TooManyTickets,
+    add_message,
+    close_ticket,
+    open_ticket,
+)
 from dragonfly.support.queries import Ticket, TicketMessage, messages_of, ticket_of_account, tickets_of_account
-from dragonfly.support.rules import REQUEST_IDS_MAX, TEXT_LENGTH_MAX, RequestState, TicketKind, TicketState
+from dragonfly.support.rules import (
+    DATA_REQUESTS,
+    REQUEST_IDS_MAX,
+    TEXT_LENGTH_MAX,
+    RequestState,
+    TicketKind,
+    TicketState,
+)
 
 STRANGERS = Rate("support", 5, 3_600)
 """Tickets of one network without an account."""
@@ -121,7 +138,7 @@ def messages_shown(messages: Sequence[TicketMessage]) -> list[MessageShown]:
     ]
 
 
-def stranger_routes(desk: Desk, identity: Identity, *, operator_address: str) -> APIRouter:
+def stranger_routes(desk: Desk, identity: Identity, rights: RightsTools) -> APIRouter:
     """The form for people without an account. Its answer tells nothing, whatever becomes of it."""
     routes = APIRouter(tags=["support"])
 
@@ -135,10 +152,9 @@ def stranger_routes(desk: Desk, identity: Identity, *, operator_address: str) ->
         now_ns = desk.clock.now_ns()
 
         def open_one(connection: Connection) -> None:
-            open_ticket(
+            _open(
                 connection,
-                desk.ids,
-                operator_address=operator_address,
+                rights,
                 account_id=None,
                 address=wanted.address,
                 language=wanted.language,
@@ -160,9 +176,9 @@ def stranger_routes(desk: Desk, identity: Identity, *, operator_address: str) ->
 class SupportDesk:
     """The use cases of one's own tickets, each in one transaction."""
 
-    def __init__(self, desk: Desk, *, operator_address: str) -> None:
+    def __init__(self, desk: Desk, rights: RightsTools) -> None:
         self._desk = desk
-        self._operator_address = operator_address
+        self._rights = rights
 
     async def page(self, account_id: AccountId, *, limit: int, cursor: str | None) -> Page[TicketShown]:
         position = cursor_position("tickets", cursor, str)
@@ -185,10 +201,9 @@ class SupportDesk:
             recipient = recipient_of(connection, account_id)
             if recipient is None:
                 raise AddressMissing
-            ticket_id = open_ticket(
+            ticket_id = _open(
                 connection,
-                self._desk.ids,
-                operator_address=self._operator_address,
+                self._rights,
                 account_id=account_id,
                 address=recipient.address,
                 language=recipient.language,
@@ -214,10 +229,32 @@ class SupportDesk:
         now_ns = self._desk.clock.now_ns()
 
         def close(connection: Connection) -> TicketInDetail:
-            withdraw_ticket(connection, self._desk.ids, ticket_id, account_id=account_id, now_ns=now_ns)
+            request = request_of_ticket(connection, ticket_id)
+            if request is None:
+                close_ticket(connection, ticket_id, account_id=account_id, now_ns=now_ns)
+            else:
+                _in_detail(connection, account_id, ticket_id)  # it is theirs
+                cancel(connection, self._rights, request.id, now_ns=now_ns)
             return _in_detail(connection, account_id, ticket_id)
 
         return await self._desk.write(close)
+
+
+def _open(connection: Connection, rights: RightsTools, **order: Unpack[TicketOrder]) -> str:
+    """A ticket and, when it is about data, its request in the review queue; the ticket's id."""
+    ticket_id = open_ticket(connection, rights.ids, operator_address=rights.operator_address, **order)
+    if order["kind"] in DATA_REQUESTS:
+        open_request(
+            connection,
+            rights,
+            account_id=order["account_id"],
+            kind=RequestKind(DATA_REQUESTS[order["kind"]]),
+            origin=Origin.TICKET,
+            ticket_id=ticket_id,
+            gives_up_balance=False,
+            now_ns=order["now_ns"],
+        )
+    return ticket_id
 
 
 def _in_detail(connection: Connection, account_id: AccountId, ticket_id: str) -> TicketInDetail:
@@ -228,10 +265,10 @@ def _in_detail(connection: Connection, account_id: AccountId, ticket_id: str) ->
     return TicketInDetail(**ticket_shown(ticket).model_dump(), messages=messages)
 
 
-def ticket_routes(desk: Desk, *, operator_address: str) -> APIRouter:
+def ticket_routes(desk: Desk, rights: RightsTools) -> APIRouter:
     """One's own tickets."""
     routes = APIRouter(prefix="/api/support/tickets", tags=["support"])
-    own = SupportDesk(desk, operator_address=operator_address)
+    own = SupportDesk(desk, rights)
 
     @routes.get("", operation_id="list_tickets", summary="List one's tickets")
     async def tickets(principal: Customer, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None) -> Page[TicketShown]:

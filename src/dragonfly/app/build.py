@@ -22,6 +22,7 @@ from dragonfly.api.stop import stop_action
 from dragonfly.app.mail import mail_jobs, mail_routers, open_post_office
 from dragonfly.app.payments import payment_parts
 from dragonfly.app.people import people_parts
+from dragonfly.app.rights import rights_parts, rights_tools
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
 from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
@@ -160,12 +161,13 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     )
     posted = mail_jobs(settings, desk, postman)
     payments = payment_parts(settings, desk, peppers, log)
-    work = (*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted, *payments.jobs)
-    jobs = Recurring(work, log)
-
     people = people_parts(settings, engine, threads, clock, ids)
-    mailing = mail_routers(settings, desk, office, people.identity)
-    routers = (*mailing, site_routes(configured, desk, peppers), *payments.routers)
+    tools = rights_tools(settings, peppers, ids)
+    rights = rights_parts(desk, tools, people.identity.anonymous, log)
+    work = (*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted, *payments.jobs, *rights.jobs)
+    jobs = Recurring(work, log)
+    mailing = mail_routers(settings, desk, office, people.identity, tools)
+    routers = (*mailing, site_routes(configured, desk, peppers), *payments.routers, *rights.routers)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)

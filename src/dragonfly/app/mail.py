@@ -22,6 +22,7 @@ from dragonfly.mail.seals import Seals
 from dragonfly.mail.sending import Postman, PostOffice
 from dragonfly.mail.transports.opening import open_transport
 from dragonfly.notices.jobs import watching_balances, welcoming
+from dragonfly.rights.actions import RightsTools
 from dragonfly.settings import MailSettings, Settings, SettingsInvalid
 from dragonfly.support.jobs import closing_silent_tickets
 from dragonfly.worker import Job
@@ -68,12 +69,13 @@ def mail_jobs(settings: Settings, desk: Desk, postman: Postman) -> tuple[Job, ..
     )
 
 
-def mail_routers(settings: Settings, desk: Desk, office: PostOffice, identity: Identity) -> tuple[APIRouter, ...]:
+def mail_routers(
+    settings: Settings, desk: Desk, office: PostOffice, identity: Identity, rights: RightsTools
+) -> tuple[APIRouter, ...]:
     """What answers under /api for mail and support. Without a webhook secret nobody can post notices."""
-    operator_address = settings.mail.operator_address
     routers = [
-        stranger_routes(desk, identity, operator_address=operator_address),
-        ticket_routes(desk, operator_address=operator_address),
+        stranger_routes(desk, identity, rights),
+        ticket_routes(desk, rights),
         admin_ticket_routes(desk),
         unsubscribe_routes(desk, office.seals, OptOutPage(office.press.site)),
         preferences_routes(desk, low_balance_default_nusd=settings.mail.low_balance_nusd),

@@ -16,9 +16,10 @@ from dragonfly.infra.database import read, write
 from dragonfly.privacy.audit.outside import OutsidePlan, audit_from_outside
 from dragonfly.privacy.audit.report import REPORT_FILE, Report, as_json, as_text, signed_report
 from dragonfly.privacy.audit.run import Plan, audit
+from dragonfly.privacy.certificates import signed_certificate
 from dragonfly.privacy.datamap import data_map
-from dragonfly.privacy.erasure import erase_account, signed_certificate
-from dragonfly.privacy.export import export_account
+from dragonfly.privacy.erasure import erase_account, erased_tables
+from dragonfly.privacy.export import Export
 from dragonfly.privacy.retention import erase_traces
 from dragonfly.privacy.signing import public_key_of, signing_key
 from dragonfly.settings import Settings, SettingsInvalid, load_settings
@@ -122,14 +123,14 @@ def privacy_export(
       dragonfly privacy export acc-019a… alice.zip
     """
     with opened(config) as (_, engine), read(engine) as connection:
-        exported = export_account(connection, AccountId(account), now_ns=SystemClock().now_ns())
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as failure:
-        raise typer.BadParameter(f"cannot be written ({failure.strerror})", param_hint="FILE") from None
-    with os.fdopen(descriptor, "wb") as target:
-        target.write(exported.data)
-    show_line(f"{sum(exported.rows.values())} rows of {len(exported.rows)} tables are in {file}.")
+        export = Export(connection, AccountId(account), now_ns=SystemClock().now_ns())
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as failure:
+            raise typer.BadParameter(f"cannot be written ({failure.strerror})", param_hint="FILE") from None
+        with os.fdopen(descriptor, "wb") as target:
+            target.writelines(export.pieces())
+    show_line(f"{sum(export.rows.values())} rows of {len(export.rows)} tables are in {file}.")
 
 
 @privacy_commands.command("erase")
@@ -156,7 +157,7 @@ def privacy_erase(
             certificate = erase_account(
                 connection, AccountId(account), now_ns=now_ns, gives_up_balance=give_up_balance
             )
-        erase_traces(engine, tuple(certificate.deleted))
+        erase_traces(engine, erased_tables())
         key = signing_key(peppers_of(settings))
     show_line(signed_certificate(certificate, key))
 

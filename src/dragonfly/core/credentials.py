@@ -37,6 +37,10 @@ class TokenKind(enum.Enum):
     """Goes through another identity provider and comes back."""
     TICKET = "df-tk-"
     """The first factor was right; the second is awaited."""
+    EXPORT = "df-ex-"
+    """Fetches a copy of one's data once."""
+    KEEP = "df-ka-"
+    """Keeps an account that was to be deleted."""
 
 
 HANDLE_LENGTH = {kind: 32 if kind is TokenKind.REFRESH else 0 for kind in TokenKind}

@@ -266,6 +266,12 @@ def allow_long_statements(connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{LONG_STATEMENT_TIMEOUT_S}s'")
 
 
+def allow_pauses(connection: Connection) -> None:
+    """Lets this transaction wait between its statements, for somebody who reads slowly; the caller bounds it."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONG_STATEMENT_TIMEOUT_S}s'")
+
+
 def dialect_of(engine: Engine) -> Literal["sqlite", "postgresql"]:
     """Which of the two databases this is."""
     name = engine.dialect.name

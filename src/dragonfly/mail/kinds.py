@@ -34,6 +34,11 @@ class MailKind(enum.Enum):
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_CLOSED = "dispute_closed"
     DATA_REQUEST_STATUS = "data_request_status"
+    DATA_REQUEST_REFUSED = "data_request_refused"
+    EXPORT_READY = "export_ready"
+    DELETION_SCHEDULED = "deletion_scheduled"
+    DELETION_WAITS = "deletion_waits"
+    DELETION_DONE = "deletion_done"
     TICKET_OPENED = "ticket_opened"
     TICKET_REPLY = "ticket_reply"
     ANNOUNCEMENT = "announcement"
@@ -107,10 +112,18 @@ RULES: Mapping[MailKind, Rules] = MappingProxyType(
             outcome=("won", "lost"),
         ),
         MailKind.DATA_REQUEST_STATUS: _rules(
-            ticket=Field.LINE,
             request=("export", "deletion"),
-            state=("received", "in_review", "approved", "ready", "done", "refused", "cancelled"),
+            state=("received", "cancelled", "expired"),
+            time=Field.LINE,
+            reference=Field.LINE,
         ),
+        MailKind.DATA_REQUEST_REFUSED: _rules(
+            request=("export", "deletion"), reason=Field.TEXT, reference=Field.LINE
+        ),
+        MailKind.EXPORT_READY: _rules(reference=Field.LINE, time=Field.LINE, link=Field.LINK),
+        MailKind.DELETION_SCHEDULED: _rules(reference=Field.LINE, time=Field.LINE, link=Field.LINK),
+        MailKind.DELETION_WAITS: _rules(cause=("dispute", "refund", "payment", "balance"), reference=Field.LINE),
+        MailKind.DELETION_DONE: _rules(certificate=Field.TEXT, reference=Field.LINE, time=Field.LINE),
         MailKind.TICKET_OPENED: _rules(ticket=Field.LINE),
         MailKind.TICKET_REPLY: _rules(ticket=Field.LINE, text=Field.TEXT),
         MailKind.ANNOUNCEMENT: _rules(Choice.ANNOUNCEMENTS, title=Field.LINE, text=Field.TEXT),

@@ -163,6 +163,7 @@ def _end(
     ended = {
         "state": state,
         "details": None,
+        **({"address": ""} if claimed.kind is MailKind.DELETION_DONE else {}),
         "claim": None,
         "claimed_until_ns": None,
         "failure": None if failure is None else failure.value,

@@ -33,6 +33,13 @@ class AuditAction(enum.Enum):
     TICKET_READ = "ticket.read"
     TICKET_REPLY = "ticket.reply"
     TICKET_CLOSE = "ticket.close"
+    DATA_REQUEST_OPEN = "data_request.open"
+    DATA_REQUEST_READ = "data_request.read"
+    DATA_REQUEST_APPROVE = "data_request.approve"
+    DATA_REQUEST_REFUSE = "data_request.refuse"
+    DATA_REQUEST_CANCEL = "data_request.cancel"
+    DATA_REQUEST_FORFEIT = "data_request.forfeit"
+    DATA_REQUEST_NOTE = "data_request.note"
 
 
 class Severity(enum.Enum):

@@ -177,31 +177,13 @@ def close_ticket(connection: Connection, ticket_id: str, *, account_id: AccountI
     _move(connection, ticket_id, TicketState.CLOSED, now_ns=now_ns)
 
 
-def withdraw_ticket(
-    connection: Connection, ids: IdSource, ticket_id: str, *, account_id: AccountId, now_ns: int
-) -> None:
-    """Its writer needs no answer any more; a request about data that is still under way is cancelled.
+def follow_request(connection: Connection, ticket_id: str, new: RequestState, *, now_ns: int) -> None:
+    """The ticket shows how far the request that it opened is; its last step closes the ticket.
 
-    TicketNotFound, RequestStateInvalid.
-    """
-    ticket = ticket_of_account(connection, ticket_id, account_id=account_id)
-    if ticket is not None and ticket.request_state is not None and ticket.request_state not in ENDED:
-        set_request_state(connection, ids, ticket_id, RequestState.CANCELLED, now_ns=now_ns)
-    else:
-        close_ticket(connection, ticket_id, account_id=account_id, now_ns=now_ns)
-
-
-def set_request_state(
-    connection: Connection, ids: IdSource, ticket_id: str, new: RequestState, *, now_ns: int
-) -> None:
-    """The next step of a request about data, told by mail; the last one closes the ticket.
-
-    The same step again changes nothing. TicketNotFound, RequestStateInvalid.
+    A ticket that has gone, and the same step again, change nothing. RequestStateInvalid.
     """
     ticket = ticket_by_id(connection, ticket_id)
-    if ticket is None:
-        raise TicketNotFound
-    if ticket.request_state is new:
+    if ticket is None or ticket.request_state is new:
         return
     if ticket.request_state is None or not may_follow(ticket.request_state, new):
         raise RequestStateInvalid
@@ -212,7 +194,6 @@ def set_request_state(
         raise RequestStateInvalid  # somebody else has just decided
     if new in ENDED:
         _move(connection, ticket_id, TicketState.CLOSED, now_ns=now_ns)
-    _tell_state(connection, ids, ticket, new, now_ns=now_ns)
 
 
 def _require_room(connection: Connection, order: TicketOrder) -> None:
@@ -269,24 +250,13 @@ def _row(ticket: Ticket) -> dict[str, object]:
 def _acknowledge(connection: Connection, ids: IdSource, ticket: Ticket) -> None:
     """Strangers can write any address into the form, so it gets one acknowledgement a day, and no more."""
     if ticket.request_state is not None and ticket.account_id is not None:
-        _tell_state(connection, ids, ticket, ticket.request_state, now_ns=ticket.created_at_ns)
-        return
+        return  # the request that it opens is acknowledged
     key = ticket.id
     if ticket.account_id is None:
         digest = hashlib.sha256(ticket.address.lower().encode()).hexdigest()[:32]
         key = f"{digest}/{ticket.created_at_ns // NS_PER_DAY}"
     values: dict[str, str | int] = {"ticket": ticket.id}
     _tell(connection, ids, ticket, MailKind.TICKET_OPENED, values, key=key, now_ns=ticket.created_at_ns)
-
-
-def _tell_state(connection: Connection, ids: IdSource, ticket: Ticket, state: RequestState, *, now_ns: int) -> None:
-    values: dict[str, str | int] = {
-        "ticket": ticket.id,
-        "request": DATA_REQUESTS[ticket.kind],
-        "state": state.value,
-    }
-    key = f"{ticket.id}/{state.value}"
-    _tell(connection, ids, ticket, MailKind.DATA_REQUEST_STATUS, values, key=key, now_ns=now_ns)
 
 
 def _tell(
