@@ -1,5 +1,6 @@
 """The wallet's routes and the webhook in an office, with a Stripe that only pretends."""
 
+import hashlib
 import io
 
 from sqlalchemy import Engine
@@ -7,6 +8,7 @@ from sqlalchemy import Engine
 from dragonfly.api.desk import Desk
 from dragonfly.api.payment_admin import payment_admin_routes
 from dragonfly.api.payment_webhook import payment_webhook_routes
+from dragonfly.api.receipt_page import ReceiptLinks
 from dragonfly.api.topup_page import topup_page_routes
 from dragonfly.api.wallet import PaymentDesk, wallet_routes
 from dragonfly.core.ids import IdSource
@@ -41,7 +43,14 @@ class Counter:
             calls = StripeCalls(Secret(fake.api_key), http=StripeLine(fake))
             log = EventLog(self.log, self.clock, strict=True)
             self.cashier = Cashier(engine, calls, make_terms(), self.clock, desk.ids, log)
-        payments = PaymentDesk(desk, self.threads, self.cashier, lambda _: "digest")
+        payments = PaymentDesk(
+            desk,
+            self.threads,
+            self.cashier,
+            lambda _: "digest",
+            ReceiptLinks(lambda words: hashlib.sha256(words).digest()),
+            seller_url="https://gateway.example",
+        )
         routes = [wallet_routes(payments), payment_admin_routes(payments), topup_page_routes(payments)]
         if self.cashier is not None and fake is not None:
             secret = Secret(fake.webhook_secret)

@@ -54,6 +54,7 @@ GET /stats
 GET /support
 GET /terms
 GET /verify-email
+GET /wallet/receipts/{topup_id}
 GET /wallet/topups/{topup_id}
 """
 """For browsers; the OpenAPI document does not tell of them."""
@@ -94,6 +95,7 @@ POST /api/support/tickets/{ticket_id}/close
 POST /api/wallet/codes
 POST /api/wallet/topups
 POST /api/wallet/topups/{topup_id}/check
+POST /api/wallet/topups/{topup_id}/receipt-link
 GET /api/wallet/billing
 PUT /api/wallet/billing
 GET /api/wallet/refunds

@@ -43,11 +43,50 @@ async def test_a_payment_from_the_first_click_to_the_receipt(counter: Counter) -
     receipt = (await counter.ask("alice", "GET", f"{TOPUPS}/{topup_id}/receipt")).json()
     assert (receipt["total"], receipt["tax"], receipt["billing"]["company"]) == ("20.00", "0.00", "Acme")
     page = await counter.ask("alice", "GET", f"{TOPUPS}/{topup_id}/receipt.html")
+    assert "20.00 USD" in page.text
+    assert "sha256-" in page.headers["content-security-policy"]
     assert page.headers["content-type"].startswith("text/html")
     assert "Alice &lt;b&gt;" in page.text
     async with counter.office.client() as stranger:
         thanks = await stranger.get(f"/wallet/topups/{topup_id}")
     assert "The payment arrived" in thanks.text
+
+
+async def test_a_link_opens_the_receipt_in_either_language_for_a_quarter_of_an_hour(counter: Counter) -> None:
+    topup_id = await paid(counter)
+    refund = {"topup": topup_id, "amount": "5.00", "reason": "mistake"}
+    asked = (await counter.ask("alice", "POST", "/api/wallet/refunds", refund)).json()
+    await counter.ask("charlie", "POST", f"{ADMIN}/refunds/{asked['id']}", {"approve": True})
+    links = {}
+    for language in ("en", "zh"):
+        path = f"{TOPUPS}/{topup_id}/receipt-link?lang={language}"
+        assert (await counter.ask("bob", "POST", path)).status_code == 404
+        url = (await counter.ask("alice", "POST", path)).json()["url"]
+        assert url.startswith("https://gateway.example/wallet/receipts/")
+        links[language] = url.removeprefix("https://gateway.example")
+    async with counter.office.client() as stranger:
+        english, chinese = [(await stranger.get(links[language])).text for language in ("en", "zh")]
+        for words, page in (("Total paid", english), ("实付总额", chinese)):
+            assert words in page
+            assert "−5.00 USD" in page
+            assert "15.00 USD" in page
+            assert "<script" not in page
+        for broken in (
+            links["en"].replace("seal=", "seal=0"),
+            links["en"].replace("until=", "until=9"),
+            links["en"].replace(topup_id, "top-" + "0" * 32),
+        ):
+            assert (await stranger.get(broken)).json()["error"]["code"] == "receipt_link_invalid"
+        counter.clock.move(901)
+        assert (await stranger.get(links["en"])).status_code == 404
+
+
+async def test_the_page_after_a_payment_speaks_the_customers_language(counter: Counter) -> None:
+    begun = await counter.ask("alice", "POST", TOPUPS, {"amount": "20", "language": "zh-CN"})
+    async with counter.office.client() as stranger:
+        page = await stranger.get(f"/wallet/topups/{begun.json()['id']}")
+    assert "付款尚未完成" in page.text
+    assert page.headers["content-language"] == "zh"
 
 
 async def test_what_is_somebody_elses_is_not_there(counter: Counter) -> None:

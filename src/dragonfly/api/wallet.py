@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dragonfly.api.desk import Desk
 from dragonfly.api.principal import Principal, customer, requires
-from dragonfly.api.receipt_page import receipt_html
+from dragonfly.api.receipt_page import LINK_S, ReceiptLinks, receipt_page
 from dragonfly.api.repeats import HEADER, kept
 from dragonfly.api.shapes import PAGE_DEFAULT, Cursor, Limit, Page, cursor_position, page_of
 from dragonfly.api.wallet_shapes import (
@@ -20,6 +20,7 @@ from dragonfly.api.wallet_shapes import (
     CodeRedeemed,
     CodeWanted,
     LotShown,
+    ReceiptLink,
     ReceiptShown,
     RechargeShown,
     RechargeWanted,
@@ -66,6 +67,7 @@ T = TypeVar("T")
 Reader = Annotated[Principal, Depends(requires("wallet:read"))]
 Person = Annotated[Principal, Depends(customer)]
 TopupId = Annotated[str, Path(max_length=80, description="The top-up's id: top-…")]
+Language = Annotated[Literal["en", "zh"], Query(description="Of the page.")]
 NOT_SET_UP = (
     "Card payments are not set up here. An operator sets payments.stripe_secret_key and"
     " payments.stripe_webhook_secret; until then credit comes from codes and grants."
@@ -92,7 +94,11 @@ class PaymentDesk:
     """None: no card payments here."""
     address_digest: Callable[[Request], str]
     """A keyed hash of where a request comes from."""
+    receipts: ReceiptLinks
     is_simulated: bool = False
+    seller: str = "Dragonfly"
+    """Who stands on receipts, with the address of the installation."""
+    seller_url: str = ""
 
     def open(self) -> Cashier:
         """The cashier. PaymentsNotSetUp."""
@@ -209,16 +215,9 @@ def _topups(routes: APIRouter, payments: PaymentDesk) -> None:
 def _receipts(routes: APIRouter, payments: PaymentDesk) -> None:
     desk = payments.desk
 
-    def find(connection: Connection, principal: Principal, topup_id: str) -> ReceiptShown:
-        topup = _own(connection, principal, topup_id)
-        if topup.state != "paid":
-            raise TopupNotFound
-        refunds = refunds_of_topup(connection, topup_id)
-        return receipt_shown(topup, refunds, billing_of(connection, principal.account_id))
-
     @routes.get("/topups/{topup_id}/receipt", operation_id="get_receipt", summary="The receipt of a payment")
     async def get_receipt(principal: Reader, topup_id: TopupId) -> ReceiptShown:
-        return await desk.read(lambda connection: find(connection, principal, topup_id))
+        return await desk.read(lambda connection: receipt_of(connection, principal.account_id, topup_id))
 
     @routes.get(
         "/topups/{topup_id}/receipt.html",
@@ -227,9 +226,19 @@ def _receipts(routes: APIRouter, payments: PaymentDesk) -> None:
         response_class=Response,
         responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
     )
-    async def print_receipt(principal: Reader, topup_id: TopupId) -> Response:
-        receipt = await desk.read(lambda connection: find(connection, principal, topup_id))
-        return Response(receipt_html(receipt), media_type="text/html; charset=utf-8")
+    async def print_receipt(principal: Reader, topup_id: TopupId, lang: Language = "en") -> Response:
+        receipt = await desk.read(lambda connection: receipt_of(connection, principal.account_id, topup_id))
+        return receipt_page(receipt, lang, seller=payments.seller, seller_url=payments.seller_url)
+
+    @routes.post(
+        "/topups/{topup_id}/receipt-link", operation_id="link_receipt", summary="A link to open the receipt with"
+    )
+    async def link_receipt(principal: Person, topup_id: TopupId, lang: Language = "en") -> ReceiptLink:
+        """For browsers, which send no key when they open a page."""
+        await desk.read(lambda connection: receipt_of(connection, principal.account_id, topup_id))
+        now_ns = desk.clock.now_ns()
+        url = payments.seller_url + payments.receipts.make(topup_id, lang, now_ns=now_ns)
+        return ReceiptLink(url=url, expires_at=moment_text(now_ns + LINK_S * 10**9))
 
     @routes.get("/billing", operation_id="get_billing", summary="What stands on receipts")
     async def get_billing(principal: Person) -> BillingShown:
@@ -270,6 +279,14 @@ def _refunds(routes: APIRouter, payments: PaymentDesk) -> None:
     async def list_refunds(principal: Person, limit: Limit = PAGE_DEFAULT) -> list[RefundShown]:
         found = await desk.read(lambda connection: refunds_of_account(connection, principal.account_id, limit=limit))
         return [refund_shown(one) for one in found]
+
+
+def receipt_of(connection: Connection, account_id: AccountId, topup_id: str) -> ReceiptShown:
+    """The receipt of the account's paid top-up. TopupNotFound."""
+    topup = topup_of_account(connection, account_id, topup_id)
+    if topup is None or topup.state != "paid":
+        raise TopupNotFound
+    return receipt_shown(topup, refunds_of_topup(connection, topup_id), billing_of(connection, account_id))
 
 
 def _recharges(routes: APIRouter, payments: PaymentDesk) -> None:

@@ -154,9 +154,18 @@ class ReceiptShown(BaseModel):
     total: str
     method: str | None
     country: str | None
+    net: Annotated[str, Field(description="The total without tax, in dollars and cents.")]
     refunded: str
+    kept: Annotated[str, Field(description="The total without what was refunded.")]
     stripe_receipt_url: str | None
     billing: BillingShown
+
+
+class ReceiptLink(BaseModel):
+    """A page that needs no session: whoever has the link reads the receipt, for a quarter of an hour."""
+
+    url: str
+    expires_at: str
 
 
 class CodeWanted(Strict):
@@ -264,7 +273,9 @@ def receipt_shown(topup: Topup, refunds: list[Refund], billing: Billing) -> Rece
         total=cents_text(topup.total_cents or 0),
         method=topup.method,
         country=topup.country,
+        net=cents_text((topup.total_cents or 0) - topup.tax_cents),
         refunded=cents_text(back_cents),
+        kept=cents_text((topup.total_cents or 0) - back_cents),
         stripe_receipt_url=topup.receipt_url,
         billing=billing_shown(billing),
     )

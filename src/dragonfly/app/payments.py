@@ -11,6 +11,7 @@ from starlette.requests import Request
 from dragonfly.api.desk import Desk
 from dragonfly.api.payment_admin import payment_admin_routes
 from dragonfly.api.payment_webhook import payment_webhook_routes
+from dragonfly.api.receipt_page import ReceiptLinks
 from dragonfly.api.topup_page import topup_page_routes
 from dragonfly.api.wallet import PaymentDesk, wallet_routes
 from dragonfly.core.addresses import ClientAddresses, network_of, parse_networks
@@ -64,7 +65,14 @@ def payment_parts(settings: Settings, desk: Desk, peppers: Peppers, log: EventLo
     threads = StripeThreads()
     cashier = open_cashier(settings, desk, log)
     payments = PaymentDesk(
-        desk, threads, cashier, _address_digest(settings, peppers), is_simulated=is_loopback(settings.payments)
+        desk,
+        threads,
+        cashier,
+        _address_digest(settings, peppers),
+        ReceiptLinks(functools.partial(_digest, peppers)),
+        is_simulated=is_loopback(settings.payments),
+        seller=settings.mail.from_name,
+        seller_url=settings.server.public_url.rstrip("/"),
     )
     routers = (wallet_routes(payments), payment_admin_routes(payments), topup_page_routes(payments))
     if cashier is None:
@@ -160,8 +168,12 @@ def _address_digest(settings: Settings, peppers: Peppers) -> Callable[[Request],
         peer = request.client.host if request.client else ""
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         network = network_of(addresses.of(peer, forwarded, request.headers.get("cf-connecting-ip", "")))
-        made = peppers.digest(peppers.current, b"checkout\0" + network.encode())
-        assert made is not None, "the current pepper is there"
-        return made.hex()
+        return _digest(peppers, b"checkout\0" + network.encode()).hex()
 
     return digest
+
+
+def _digest(peppers: Peppers, words: bytes) -> bytes:
+    made = peppers.digest(peppers.current, words)
+    assert made is not None, "the current pepper is there"
+    return made
