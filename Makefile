@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := src tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test kill-test install-node check format-check lint types layers bench bench-quick fmt clean
+.PHONY: help demo serve test kill-test stripe-test install-node check format-check lint types layers bench bench-quick fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.testable install-node ## Install what the tests need and run them
 kill-test: $(VENV)/.testable ## The long version of the tests that kill and starve it (about twenty minutes)
 	@KILLS=200 OUTAGE_S=30 $(BIN)/python -m pytest tests/store/test_kill.py tests/system/test_kill.py \
 		tests/system/test_outage.py --timeout 3600
+
+stripe-test: $(VENV)/.testable ## Walk through Stripe's own test mode: STRIPE_TEST_KEY=sk_test_…; STRIPE_OPENAPI=spec3.json
+	@$(BIN)/python -m pytest -rs tests/store/test_stripe_test_mode.py tests/store/test_stripe_description.py
 
 install-node: ## Install OpenAI's Node SDK for its test, where there is a Node
 	@if command -v npm >/dev/null 2>&1 && ! test -d tests/sdk/node/node_modules/openai; then \

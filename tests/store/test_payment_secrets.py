@@ -9,19 +9,17 @@ import pytest
 import stripe
 from sqlalchemy import Engine, select
 
-from dragonfly.core.ids import AccountId
 from dragonfly.core.secrets import Secret
-from dragonfly.infra.database import SCHEMA, read, write
+from dragonfly.infra.database import SCHEMA, read
 from dragonfly.payments.events import HANDLED, Details
-from dragonfly.payments.recharge import recharge_due, set_recharge
-from dragonfly.payments.reconciling import reconcile
-from dragonfly.payments.refunding import approve_refund, request_refund, send_refund
-from dragonfly.payments.report import compare
 from dragonfly.payments.simulated import CARDS, SimulatedStripe
+from dragonfly.payments.simulated.state import Json
 from dragonfly.payments.stripe_calls import StripeCalls
+from dragonfly.privacy.inventory import all_tables
 from tests.factories import MovableClock
 from tests.fakes.stripe_line import StripeLine
 from tests.store.till import TillDesk, make_terms, till_desk
+from tests.store.walk import walk
 
 SPILLED: Mapping[str, object] = {
     "number": CARDS[0].number,
@@ -59,6 +57,12 @@ def spilling(shown: object) -> object:
     return {**SPILLED, **inner, **kept}
 
 
+def spilled(event: Json) -> Json:
+    shown = spilling(event)
+    assert isinstance(shown, dict)
+    return shown
+
+
 class SpillingLine(StripeLine):
     """Says more than Stripe would, and remembers every byte that it would say itself."""
 
@@ -81,77 +85,11 @@ def desk(engine: Engine, clock: MovableClock) -> Iterator[TillDesk]:
         yield made
 
 
-def deliver_spilled(desk: TillDesk) -> bytes:
-    """What waits goes to the webhook, with all of that in it; what Stripe itself would have sent."""
-    waiting, said = desk.waiting(), b""
-    for event in waiting:
-        said += json.dumps(event).encode()
-        spilled = spilling(event)
-        assert isinstance(spilled, dict)
-        desk.deliver([spilled])
-    return said
-
-
-def pay_by(desk: TillDesk, account_id: AccountId, kind: str) -> None:
-    topup = desk.begin(account_id, "5")
-    assert topup.session_id is not None
-    desk.fake.pay_by(topup.session_id, kind)
-
-
-def walk(desk: TillDesk) -> bytes:
-    """Everything that money does here: cards, wallets, saved cards, refunds, disputes, warnings, repairs."""
-    said = b""
-    for place, card in enumerate(CARDS):
-        account_id = desk.account(f"Alice {place}", email=f"alice{place}@example.com")
-        with write(desk.engine) as connection:
-            set_recharge(
-                connection,
-                desk.cashier.terms,
-                account_id,
-                threshold_cents=4_000,
-                amount_cents=2_000,
-                monthly_cap_cents=9_000,
-                now_ns=desk.clock.now_ns(),
-            )
-        topup = desk.begin(account_id, saves_card=True)
-        desk.pay(topup, card.number)
-        said += deliver_spilled(desk)
-        if desk.stored(topup).state == "paid" and not (card.is_disputed or card.has_warning):
-            refund(desk, account_id, topup.id)
-    bob = desk.account("Bob", email="bob@example.com")
-    for kind in ("link", "alipay", "wechat_pay"):
-        pay_by(desk, bob, kind)
-    said += deliver_spilled(desk)
-    recharge_due(desk.cashier, lambda *_: False)
-    with desk.fake.till() as till:
-        for method in till.state.methods:
-            if method.customer:
-                till.event("payment_method.automatically_updated", till.shapes.method(method))
-                till.detach(method)
-        for dispute in till.state.disputes:
-            till.close_dispute(dispute, is_won=False)
-    said += deliver_spilled(desk)
-    reconcile(desk.cashier)
-    now_s = desk.clock.now_ns() // 10**9
-    assert not compare(desk.cashier, since_s=now_s - 9_000, until_s=now_s + 9_000).differences
-    return said
-
-
-def refund(desk: TillDesk, account_id: AccountId, topup_id: str) -> None:
-    now_ns = desk.clock.now_ns()
-    with write(desk.engine) as connection:
-        asked = request_refund(
-            connection, desk.ids, account_id, topup_id=topup_id, amount="5", reason="other", now_ns=now_ns
-        )
-        approved = approve_refund(connection, asked.id, amount=None, decided_by=account_id, now_ns=now_ns)
-    send_refund(desk.cashier, approved)
-
-
 def everything_stored(engine: Engine) -> str:
     """Every value of every table, as text."""
     words = io.StringIO()
     with read(engine) as connection:
-        for table in SCHEMA.sorted_tables:
+        for table in all_tables():
             for row in connection.execute(select(table)):
                 words.write(f"{table.name} {tuple(row)!r}\n")
     return words.getvalue()
@@ -166,7 +104,7 @@ def is_card_number(digits: str) -> bool:
 def test_whatever_stripe_shows_only_the_needed_fields_arrive(engine: Engine, desk: TillDesk) -> None:
     line = SpillingLine(desk.fake)
     desk.cashier.calls = StripeCalls(Secret(desk.fake.api_key), http=line)
-    said = walk(desk) + bytes(line.said)
+    said = walk(desk, spilled) + bytes(line.said)
     stored = everything_stored(engine)
     assert stored.count("'paid'") > 10
     for canary in CANARIES:

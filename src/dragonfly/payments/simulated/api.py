@@ -20,6 +20,7 @@ from stripe.params import (
     PaymentIntentCreateParams,
     PaymentIntentListParams,
     PaymentIntentRetrieveParams,
+    PaymentMethodAttachParams,
     PaymentMethodDetachParams,
     PaymentMethodRetrieveParams,
     RefundCreateParams,
@@ -34,10 +35,11 @@ from stripe.params.checkout import (
 )
 from stripe.params.radar import EarlyFraudWarningListParams, EarlyFraudWarningRetrieveParams
 
+from dragonfly.payments.simulated.cards import NAMED_CARDS
 from dragonfly.payments.simulated.faults import StripeFault, invalid, missing
 from dragonfly.payments.simulated.form import Params, decode
 from dragonfly.payments.simulated.sessions import new_session
-from dragonfly.payments.simulated.state import Customer, Intent, Json, Kept, Records
+from dragonfly.payments.simulated.state import Customer, Intent, Json, Kept, PaymentMethod, Records
 from dragonfly.payments.simulated.till import Till
 
 PAGE_DEFAULT, PAGE_MAX = 10, 100
@@ -148,6 +150,7 @@ class Api:
             _route("POST", "/v1/customers/(ID)", CustomerUpdateParams, self._update_customer),
             _route("GET", "/v1/customers/(ID)", PaymentMethodRetrieveParams, one("customers", shapes.customer)),
             _route("GET", "/v1/payment_methods/(ID)", PaymentMethodRetrieveParams, one("methods", shapes.method)),
+            _route("POST", "/v1/payment_methods/(ID)/attach", PaymentMethodAttachParams, self._attach),
             _route("POST", "/v1/payment_methods/(ID)/detach", PaymentMethodDetachParams, self._detach),
             _route("POST", "/v1/checkout/sessions", SessionCreateParams, self._create_session),
             _route("GET", "/v1/checkout/sessions", SessionListParams, page(state.sessions, shapes.session)),
@@ -258,6 +261,17 @@ class Api:
         customer.name = _text(params.get("name")) or customer.name
         customer.metadata |= _metadata(params)
         return self._till.shapes.customer(customer)
+
+    def _attach(self, object_id: str, params: Params) -> Json:
+        """A test card by the name that Stripe's test mode gives it."""
+        card = NAMED_CARDS.get(object_id)
+        customer = str(params["customer"])
+        if card is None:
+            raise missing("PaymentMethod", object_id, "payment_method")
+        if self._till.state.customers.get(customer) is None:
+            raise missing("customer", customer, "customer")
+        made = PaymentMethod(self._till.new_id("pm"), self._till.now_s(), "card", card, customer)
+        return self._till.shapes.method(self._till.state.methods.put(made))
 
     def _detach(self, object_id: str, _params: Params) -> Json:
         method = self._till.state.methods.get(object_id)

@@ -43,6 +43,18 @@ CARDS: tuple[Card, ...] = (
 )
 
 
+NAMED_CARDS = {
+    "pm_card_visa": CARDS[0],
+    "pm_card_authenticationRequired": Card(
+        "4000002500003155", "visa", "asks for 3-D Secure", asks_on_session=True, asks_off_session=True
+    ),
+    "pm_card_chargeCustomerFail": Card(
+        "4000000000000341", "visa", "is declined later", "generic_decline", declines_off_session=True
+    ),
+}
+"""Names that can be attached to a customer without a payment page."""
+
+
 def card_of(number: str) -> Card:
     """The test card with this number; KeyError when it is none of ours."""
     return {card.number: card for card in CARDS}[number]

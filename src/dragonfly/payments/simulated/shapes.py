@@ -182,7 +182,6 @@ class Shapes:
             "source": None,
             "source_transfer": None,
             "status": one.status,
-            "transfer": None,
         }
 
     def _outcome(self, one: Charge) -> Json:
@@ -211,7 +210,6 @@ class Shapes:
             "charge": one.charge,
             "currency": one.currency,
             "customer": None,
-            "failure_balance_transaction": one.failure_balance,
             "metadata": dict(one.metadata),
             "payment_intent": one.intent,
             "payment_method": None,
@@ -223,7 +221,9 @@ class Shapes:
             "transfer_reversal": None,
         }
         del shape["livemode"]
-        return {**shape, **({"failure_reason": one.failure_reason} if one.failure_reason else {})}
+        if one.failure_reason:
+            shape |= {"failure_reason": one.failure_reason, "failure_balance_transaction": one.failure_balance}
+        return shape
 
     def dispute(self, one: Dispute) -> Json:
         return {
