@@ -11,6 +11,7 @@ from dragonfly.cli.failures import run
 from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
 from dragonfly.cli.operators import operator_commands
+from dragonfly.cli.payments import payment_commands
 from dragonfly.cli.privacy import privacy_commands
 from dragonfly.cli.retention import backup, restore, retention_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
@@ -37,6 +38,7 @@ for name, group in {
     "ledger": ledger_commands,
     "mail": mail_commands,
     "operator": operator_commands,
+    "payments": payment_commands,
     "privacy": privacy_commands,
     "retention": retention_commands,
 }.items():

@@ -304,6 +304,7 @@ def credit_grant(
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key grants once, however often the command runs")
     ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the books")] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -312,7 +313,7 @@ def credit_grant(
     \b
     Examples:
       dragonfly credit grant acc-… 5
-      dragonfly credit grant acc-… 0.25 --idempotency-key invoice-2026-114
+      dragonfly credit grant acc-… 0.25 --reason "goodwill" --idempotency-key ticket-114
     """
     now_ns = SystemClock().now_ns()
     with opened(config) as (_, engine), write(engine) as connection:
@@ -322,6 +323,7 @@ def credit_grant(
             amount_nusd=amount,
             idempotency_key=idempotency_key or IdSource().new("grant-", now_ns),
             now_ns=now_ns,
+            reason=reason,
         )
     if as_json:
         show_json({"account": account, "granted_usd": usd_text(amount), **_wallet_fields(wallet)})

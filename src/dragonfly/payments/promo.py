@@ -86,10 +86,13 @@ def make_codes(
     wish: PromoWish,
     *,
     random: bytes,
-    created_by: AccountId,
+    created_by: AccountId | None,
     now_ns: int,
 ) -> list[str]:
-    """The codes, to be shown this once. `random` has 16 bytes for each. PromoBatchInvalid."""
+    """The codes, to be shown this once. `random` has 16 bytes for each; nobody made them: the command line.
+
+    PromoBatchInvalid.
+    """
     is_fine = (
         1 <= wish.count <= CODES_AT_ONCE_MAX
         and 0 < wish.amount_nusd <= 1_000 * 10**9

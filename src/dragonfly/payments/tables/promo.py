@@ -41,7 +41,7 @@ promo_codes = Table(
             "credit_days": "How long the credit stays",
             "note": "The operator's words on what it is for",
             "revoked_at_ns": "When it was withdrawn",
-            "created_by": "The operator who made it",
+            "created_by": "The operator who made it; empty: on the command line",
             "created_at_ns": "When it was made",
         },
     },
