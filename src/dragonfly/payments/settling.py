@@ -121,6 +121,8 @@ def problem_of(connection: Connection, terms: PaymentTerms, topup: Topup, seen: 
             return "wrong_currency"
         if session.subtotal_cents != topup.amount_cents:
             return "wrong_amount"
+        if session.is_free:
+            return "nothing_paid"  # we give no discounts, so somebody else did
     if intent is not None:
         if intent.topup_id != topup.id or intent.account_id != topup.account_id:
             return "wrong_account"
