@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,8 @@ def find_wheel() -> Path | None:
 class PostgresServer:
     """One server. `stop` and `start` again as often as a test likes; the data stay."""
 
-    def __init__(self, folder: Path, wheel: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, wheel: Path) -> None:
         self._folder = folder
-        self._settings = settings
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
             entry = pwd.getpwnam(UNPRIVILEGED_USER)
@@ -79,7 +78,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when connections are accepted."""
-        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, "-k", self._folder, *options],
@@ -101,7 +100,7 @@ class PostgresServer:
             process.wait(STOP_S_MAX)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), *arguments]
+        command = [self._programs / program, *arguments]
         ended = subprocess.run(command, cwd=self._folder, capture_output=True, check=False, **self._user)
         assert ended.returncode == 0, ended.stderr.decode(errors="replace")
 
@@ -143,11 +142,11 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def postgres_server(wheel: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[PostgresServer]:
+def postgres_server(wheel: Path) -> Iterator[PostgresServer]:
     """A running server, gone at the end with all its files. Socket paths are short, so the folder is too."""
     folder = Path(tempfile.mkdtemp(prefix="dragonfly-pg-"))
     try:
-        server = PostgresServer(folder, wheel, settings)
+        server = PostgresServer(folder, wheel)
         try:
             yield server
         finally:

@@ -7,11 +7,9 @@ counts is a settlement whose `on_durable` was called: usage row, ledger entries,
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 
 import uvloop
 from sqlalchemy import event
@@ -26,15 +24,12 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import IdSource
 from dragonfly.core.outcomes import Outcome
 from dragonfly.core.tokens import TokenUsage
-from tests.postgres import find_wheel, postgres_server
 
 ACCOUNTS = 50
 UNDER_WAY = 4_000
 POSTGRES_VARIABLE = "BENCH_POSTGRESQL_URL"
-"""An empty database; by a Unix socket, because the benchmark's network namespace reaches no other loopback. Without
-it, a server of the wheel that the tests use is started on the gateway's core, with PostgreSQL's own settings."""
-POSTGRES_SETTINGS = {"listen_addresses": ""}
-_NO_SERVER = f"{POSTGRES_VARIABLE} names no PostgreSQL database, and there is no wheel of one"
+"""An empty database; by a Unix socket, because the benchmark's network namespace reaches no other loopback."""
+_NO_SERVER = f"{POSTGRES_VARIABLE} names no PostgreSQL database"
 WARM_S = 0.5
 DRAIN_S = 30.0
 SYNCS = 200
@@ -135,64 +130,35 @@ def settle_rows(folder: Path, core: int, *, seconds: float, windows: int) -> lis
     """Rows `settle_sqlite` (as shipped: every commit is synced), `settle_sqlite_normal` (synced at checkpoints only),
     the same two for PostgreSQL where there is a server, in settlements per second; and `sync`, what one synced write
     of 4 KiB costs on this disk."""
-    rows = []
+    rows = [] if os.environ.get(POSTGRES_VARIABLE) else [refused("dragonfly", "settle_postgresql", "1/s", _NO_SERVER)]
     usual = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
-        with _postgresql() as server:
-            if not server:
-                rows.append(refused("dragonfly", "settle_postgresql", "1/s", _NO_SERVER))
-            for one in _databases(server):
-                rows.append(_settle_row(folder, one, seconds=seconds, windows=windows))
+        for measure, url, relaxed in _databases():
+            place = folder / measure
+            place.mkdir(parents=True)
+            try:
+                with installation(place, mock_port=9, accounts=ACCOUNTS, database_url=url) as installed:
+                    if relaxed:
+                        _relax(installed, relaxed)
+                    rates = uvloop.run(_measure(installed, seconds, windows))
+                rows.append(row("dragonfly", measure, "1/s", rates, {"accounts": float(ACCOUNTS)}))
+            except (DragonflyError, OSError, TimeoutError) as error:
+                rows.append(refused("dragonfly", measure, "1/s", error))
         rows.append(row("dragonfly", "sync", "µs", _sync_times_us(folder / "sync")))
     finally:
         os.sched_setaffinity(0, usual)
     return rows
 
 
-class _Database(NamedTuple):
-    """One row's."""
-
-    measure: str
-    url: str
-    """"": a file of its own."""
-    relaxed: str
-    """The statement that makes each connection less durable; "": as shipped."""
-
-
-def _databases(server: str) -> list[_Database]:
-    found = [
-        _Database("settle_sqlite", "", ""),
-        _Database("settle_sqlite_normal", "", "PRAGMA synchronous = NORMAL"),
-    ]
+def _databases() -> list[tuple[str, str, str]]:
+    """Measure, URL ("": a file of its own) and the statement that makes each connection less durable."""
+    found = [("settle_sqlite", "", ""), ("settle_sqlite_normal", "", "PRAGMA synchronous = NORMAL")]
+    server = os.environ.get(POSTGRES_VARIABLE, "")
     if server:
-        found.append(_Database("settle_postgresql", server, ""))
-        found.append(_Database("settle_postgresql_async", server, "SET synchronous_commit = off"))
+        found.append(("settle_postgresql", server, ""))
+        found.append(("settle_postgresql_async", server, "SET synchronous_commit = off"))
     return found
-
-
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    """The URL of an empty database; "" where there is none."""
-    named, wheel = os.environ.get(POSTGRES_VARIABLE, ""), find_wheel()
-    if named or wheel is None:
-        yield named
-        return
-    with postgres_server(wheel, POSTGRES_SETTINGS) as server:
-        yield server.url
-
-
-def _settle_row(folder: Path, one: _Database, *, seconds: float, windows: int) -> Row:
-    place = folder / one.measure
-    place.mkdir(parents=True)
-    try:
-        with installation(place, mock_port=9, accounts=ACCOUNTS, database_url=one.url) as installed:
-            if one.relaxed:
-                _relax(installed, one.relaxed)
-            rates = uvloop.run(_measure(installed, seconds, windows))
-    except (DragonflyError, OSError, TimeoutError) as error:
-        return refused("dragonfly", one.measure, "1/s", error)
-    return row("dragonfly", one.measure, "1/s", rates, {"accounts": float(ACCOUNTS)})
 
 
 def _relax(installed: Installation, statement: str) -> None:

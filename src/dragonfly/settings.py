@@ -111,7 +111,7 @@ class MailSettings(Section):
     from_name: str = Field("Dragonfly", description="The name beside it, and of this installation in mails")
     reply_to: str = Field("", description="Where answers go; empty: to from_address")
     operator_address: str = Field("", description="Who is told of tickets and alerts; empty: nobody")
-    operator_language: Literal["en", "zh"] = Field("en", description="Of alerts about payments")
+    operator_language: Literal["en", "zh"] = Field("en", description="Of alerts to the operator")
     resend_api_key: SecretStr = Field(SecretStr(""), description="For transport resend: re_…")
     resend_webhook_secret: SecretStr = Field(
         SecretStr(""), description="whsec_…; with it, bounces and complaints stop mail to an address"
@@ -144,6 +144,9 @@ class AccountSettings(Section):
     trial_network_day_max: int = Field(3, ge=0, description="Trial credits for one network within a day")
     trial_day_nusd_max: int = Field(50_000_000_000, ge=0, description="All trial credit within a day")
     disposable_domains: tuple[str, ...] = Field((), description="Domains without trial credit, besides known ones")
+    even_answers_ms: int = Field(
+        400, ge=0, le=5_000, description="Answers that could tell known addresses by their time come at such steps"
+    )
     password_memory_kib: int = Field(65_536, ge=8_192, le=1_048_576, description="Of argon2id, for each check")
     google_client_id: str = Field("", description="Empty: no sign-in with Google")
     google_client_secret: SecretStr = SecretStr("")

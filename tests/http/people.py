@@ -42,7 +42,7 @@ def settings_for(**accounts: Any) -> Settings:
     return Settings(
         key_pepper=SecretStr(PEPPER.decode()),
         server=ServerSettings(proxies=("127.0.0.1",)),
-        accounts=AccountSettings(password_memory_kib=8_192, **accounts),
+        accounts=AccountSettings(password_memory_kib=8_192, even_answers_ms=0, **accounts),
     )
 
 

@@ -1,15 +1,17 @@
 """/api/admin: what operators can do, that only they can, and that every action stands in the log."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, select, update
 
 from dragonfly.accounts.queries import account_by_id
 from dragonfly.catalog.queries import paused_channels
 from dragonfly.infra.database import read, write
 from dragonfly.ledger.queries import wallet_of
+from dragonfly.mail.tables import mail_outbox
 from dragonfly.operations.tables import audit_log
 from tests.http.account import Office
 
@@ -121,12 +123,16 @@ async def test_somebody_s_key_is_found_stopped_and_ended(office: Office) -> None
     path = f"/api/admin/keys/{key}"
     assert (await office.ask("charlie", "GET", path)).json()["account_id"] == office.alice
     for action, status in (("disable", "disabled"), ("enable", "active"), ("revoke", "revoked")):
+        office.clock.move(1)
         got = await office.ask("charlie", "POST", f"{path}/{action}", {"reason": WHY})
         assert (got.status_code, got.json()["status"]) == (200, status)
     assert (await office.ask("alice", "GET", f"/api/keys/{key}")).json()["status"] == "revoked"
     listed = (await office.ask("charlie", "GET", f"/api/admin/accounts/{office.alice}/keys")).json()["data"]
     assert [one["id"] for one in listed] == [key]
     assert "key" not in listed[0]
+    with read(office.engine) as connection:
+        told = connection.execute(select(mail_outbox.c.details).order_by(mail_outbox.c.id)).scalars().all()
+    assert [json.loads(details).get("change") for details in told] == [None, "stopped", "started", "revoked"]
     assert [action for action, _, _ in await log_of(office)] == [
         "key.read",
         "key.revoke",

@@ -13,6 +13,7 @@ from dragonfly.keys.actions import pause_key
 from dragonfly.keys.management import MANAGEMENT_KEYS_PER_ACCOUNT_MAX
 from dragonfly.keys.queries import key_by_digest
 from dragonfly.keys.tables import management_keys
+from dragonfly.mail.tables import mail_outbox
 from tests.factories import START_NS, make_account, make_peppers
 from tests.http.account import Office
 
@@ -27,6 +28,25 @@ def office(engine: Engine) -> Iterator[Office]:
     made = Office(engine)
     yield made
     made.threads.close()
+
+
+async def test_its_owner_is_told_of_a_new_key_and_of_a_new_secret(office: Office) -> None:
+    key = (await office.ask("alice", "POST", "/api/keys", {"name": "laptop"})).json()["id"]
+    office.clock.move(1)
+    turned = (await office.ask("alice", "POST", f"/api/keys/{key}/rotate", {"grace_s": 60})).json()
+    office.clock.move(1)
+    again = (await office.ask("alice", "POST", f"/api/keys/{key}/rotate", {"grace_s": 60})).json()
+    with read(office.engine) as connection:
+        rows = connection.execute(select(mail_outbox).order_by(mail_outbox.c.id)).all()
+    assert [(row.kind, row.address) for row in rows] == [
+        ("key_created", "alice@example.com"),
+        ("key_changed", "alice@example.com"),
+        ("key_changed", "alice@example.com"),
+    ]
+    told = [json.loads(row.details) for row in rows[1:]]
+    assert [(one["name"], one["change"]) for one in told] == [("laptop", "rotated")] * 2
+    assert [one["hint"] for one in told] == [turned["hint"], again["hint"]]
+    assert all(turned["key"] not in row.details and again["key"] not in row.details for row in rows)
 
 
 async def test_a_key_is_made_shown_once_used_and_listed(office: Office) -> None:

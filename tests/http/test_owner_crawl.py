@@ -14,11 +14,12 @@ from dragonfly.core.clock import SystemClock
 from dragonfly.core.ids import IdSource
 from dragonfly.core.money import NUSD_PER_USD
 from dragonfly.infra.database import write
+from dragonfly.keys.management import Scope
 from dragonfly.payments.tables import topups
 from dragonfly.rights.actions import approve, open_request
 from dragonfly.rights.rules import Origin, RequestKind
 from tests.factories import make_database
-from tests.http.test_route_table import FOR_OPERATORS, FOR_PEOPLE
+from tests.http.test_route_table import FOR_OPERATORS, FOR_PEOPLE, SCOPED
 from tests.http.whole import Route, WholeOffice
 from tests.store.callers import make_rights_tools
 
@@ -158,6 +159,25 @@ async def test_somebody_elses_thing_is_as_unknown_as_one_that_never_was(office: 
     own = await office.ask("alice", route.method, route.path.replace(f"{{{name}}}", made), body)
     expected = (409,) if str(route) in NEEDS_STRIPE else (403,) if str(route) in NEEDS_SIGN_IN else (200, 201)
     assert own.status_code in expected, "while she herself can"
+
+
+async def test_a_management_key_of_somebody_else_finds_nothing_either(office: WholeOffice) -> None:
+    wanted = {"name": "bob's", "scopes": [scope.value for scope in Scope]}
+    secret = (await office.ask("bob", "POST", "/api/management-keys", wanted)).json()["key"]
+    routes = [route for route in with_ids() if route in SCOPED]
+    assert len(routes) >= 8
+    for route in routes:
+        made = await maker_of(route)(office)
+        (name,) = re.findall(r"{(\w+)}", route.path)
+        before = await everything(office, "alice")
+        body = BODIES.get(str(route), {} if route.method in ("POST", "PUT", "PATCH") else None)
+        answers = []
+        async with office.client(authorization=f"Bearer {secret}") as client:
+            for one in (made, UNKNOWN[name]):
+                answers.append(await client.request(route.method, route.path.replace(f"{{{name}}}", one), json=body))
+        assert [answer.status_code for answer in answers] == [404, 404], route
+        assert without_id(answers[0].json()) == without_id(answers[1].json())
+        assert await everything(office, "alice") == before
 
 
 async def test_no_list_shows_anything_of_somebody_else(office: WholeOffice) -> None:

@@ -237,7 +237,7 @@ async def status_of(office: WholeOffice, who: str, route: Route) -> int:
 
 
 def _proof(who: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {who}"} if who.startswith("mk-df-") else {"x-person": who}
+    return {"authorization": f"Bearer {who}"} if who.startswith(("mk-df-", "sk-df-")) else {"x-person": who}
 
 
 async def test_every_route_is_in_the_table_and_none_is_left_over(office: WholeOffice) -> None:
@@ -284,3 +284,9 @@ async def test_a_management_key_gets_to_the_routes_of_its_scope_only(office: Who
             assert status not in (401, 403, 500), route
         else:
             assert status == 403, route
+
+
+async def test_the_key_of_an_app_calls_models_and_gets_to_nothing_under_api(office: WholeOffice) -> None:
+    secret = (await office.ask("alice", "POST", "/api/keys", {"key_group": "apps"})).json()["key"]
+    found = {route: await status_of(office, secret, route) for route in sorted(FOR_PEOPLE)}
+    assert {str(route): status for route, status in found.items() if status != 401} == {}

@@ -12,8 +12,9 @@ from dragonfly.accounts.passwords import Passwords, SignInBusy
 from dragonfly.accounts.tables import people
 from dragonfly.core.credentials import Seal
 from dragonfly.infra.database import read
+from dragonfly.mail.tables import mail_outbox
 from tests.factories import PEPPER, MovableClock, make_database
-from tests.http.people import CONSENT, PASSWORD, Site, site_on
+from tests.http.people import CONSENT, PASSWORD, Site, settings_for, site_on
 from tests.http.test_sessions import counted_statements
 
 ALICE, NOBODY = "alice@example.com", "nobody@example.com"
@@ -152,6 +153,57 @@ async def test_headers_of_strangers_do_not_give_them_another_address(site: Site)
         )
         statuses.append(answer.status_code)
     assert statuses == [401] * 10 + [429]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ALICE@EXAMPLE.COM",
+        "Alice@example.Com",
+        "alice@example.com ",
+        " alice@example.com",
+        "alice@example.com\u200b",
+        "alice@example.com.",
+        "\uff41lice@example.com",
+        "alice@ex\u00e4mple.com",
+        "al\u0131ce@example.com",
+        "alice@example\u3002com",
+        "alice@\u212aexample.com",
+        "alice@example.com\x00",
+        "alice@example.com,bob@example.com",
+        "Alice <alice@example.com>",
+        '"alice"@example.com',
+        "alice(comment)@example.com",
+        "alice@[192.0.2.1]",
+        "alice%40example.com@example.org\r\nBcc: bob@example.com",
+    ],
+)
+async def test_other_spellings_of_an_address_give_no_second_account_and_no_mail_elsewhere(
+    site: Site, address: str
+) -> None:
+    await site.browser().join(ALICE)
+    answer = await site.browser("198.51.100.66").register(address)
+    if address.lower() == ALICE:
+        assert answer.status_code == 202
+        assert site.mails(ALICE)[-1]["kind"] == "account_exists"
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "registration_invalid")
+    with read(site.engine) as connection:
+        assert connection.execute(select(func.count()).select_from(people)).scalar_one() == 1
+        addresses = set(connection.execute(select(mail_outbox.c.address)).scalars())
+    assert addresses == {ALICE}
+    signed_in = await site.browser("198.51.100.67").sign_in(address)
+    assert (signed_in.status_code == 200) == (address.lower() == ALICE)
+
+
+async def test_answers_that_could_tell_by_their_time_come_at_whole_steps(engine: Engine, clock: MovableClock) -> None:
+    settings = settings_for()
+    even = settings.accounts.model_copy(update={"even_answers_ms": 50})
+    async with site_on(engine, clock, settings.model_copy(update={"accounts": even})) as made:
+        await made.browser().join(ALICE)
+        for path in ("password-reset", "verification"):
+            for address in (ALICE, NOBODY):
+                assert (await made.browser().post(f"/api/auth/{path}", email=address)).status_code == 202
 
 
 async def test_two_registrations_at_once_make_one_account(any_site: Site) -> None:

@@ -1,5 +1,6 @@
 """The commands of an operator: what they print, what they refuse, and with which exit code."""
 
+import contextlib
 import sqlite3
 import stat
 
@@ -43,6 +44,34 @@ def test_an_operator_sets_up_a_customer_from_nothing(installed: Program) -> None
         "charged_usd": "0",
         "usage": [],
     }
+
+
+def test_operators_come_and_go_and_the_log_of_it_is_proved(installed: Program) -> None:
+    assert installed.run("operator", "add", "bob@example.com", "--reason", "runs the night shift").code == 0
+    assert installed.run("operator", "add", "alice@example.com").code == 0
+    listed = installed.run("operator", "list", "--json").json
+    assert isinstance(listed, list)
+    assert [(one["email"], one["second_factor"]) for one in listed] == [
+        ("bob@example.com", False),
+        ("alice@example.com", False),
+    ]
+    assert installed.run("operator", "remove", "bob@example.com").output.startswith("Removed.")
+    refused = installed.run("operator", "remove", "bob@example.com")
+    assert (refused.code, "no operator has this address" in refused.errors) == (2, True)
+    assert "alice@example.com" in installed.run("operator", "list").output
+    done = installed.run("operator", "log", "--json").json
+    assert isinstance(done, list)
+    assert [one["action"] for one in done] == ["operator.remove", "operator.add", "operator.add"]
+    assert done[-1]["reason"] == "runs the night shift"
+    (one,) = installed.run("operator", "log", "--target", listed[1]["account"], "--json").json
+    assert one["number"] == 2
+    assert "operator.remove" in installed.run("operator", "log").output
+    assert installed.run("operator", "verify").output == "The log is whole.\n"
+    with contextlib.closing(sqlite3.connect(installed.folder / "data/dragonfly.db")) as database:
+        database.execute("UPDATE audit_log SET reason = 'another' WHERE number = 2")
+        database.commit()
+    broken = installed.run("operator", "verify", "--json")
+    assert (broken.code, broken.json) == (1, {"is_whole": False, "first_broken": 2})
 
 
 def test_a_key_is_shown_once_and_stored_as_a_digest(installed: Program) -> None:

@@ -1,19 +1,13 @@
 """A real `dragonfly serve` with its walls up: an operator sets up an account, a customer registers by mail."""
 
 import base64
-import hashlib
 import json
 import re
 import time
-import uuid
-from typing import Any
-
-import httpx
-from joserfc import jws
-from joserfc.jwk import ECKey
 
 from dragonfly.accounts.second_factors import STEP_S, code_at
 from tests.http.people import CONSENT, PASSWORD
+from tests.system.people import RealBrowser
 from tests.system.program import Program
 
 SETTINGS = """\
@@ -22,28 +16,6 @@ port = 0
 [accounts]
 password_memory_kib = 8192
 """
-
-
-class RealBrowser:
-    """A browser with a key, on the machine's own clock."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.key = ECKey.generate_key("P-256")
-        self.token = ""
-
-    async def send(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        claims = {"jti": uuid.uuid4().hex, "htm": method, "htu": self.url + path, "iat": int(time.time())}
-        headers = {}
-        if self.token:
-            digest = hashlib.sha256(self.token.encode()).digest()
-            claims["ath"] = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-            headers["Authorization"] = f"DPoP {self.token}"
-        public = {name: self.key.as_dict()[name] for name in ("kty", "crv", "x", "y")}
-        head = {"typ": "dpop+jwt", "alg": "ES256", "jwk": public}
-        headers["DPoP"] = jws.serialize_compact(head, json.dumps(claims).encode(), self.key)
-        async with httpx.AsyncClient(base_url=self.url) as client:
-            return await client.request(method, path, json=body, headers=headers)
 
 
 async def test_an_operator_and_a_customer_come_in(program: Program) -> None:

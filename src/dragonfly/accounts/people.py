@@ -17,6 +17,7 @@ from dragonfly.infra.changes import record_change
 from dragonfly.mail.rules import mail_language
 
 IDENTITIES_MAX = 20
+OPERATORS_MAX = 1_000
 
 
 class NameInvalid(DragonflyError):
@@ -106,6 +107,22 @@ def make_operator(connection: Connection, account_id: AccountId, *, now_ns: int)
     connection.execute(update(people).where(people.c.account_id == account_id).values(role="operator"))
     end_sessions(connection, account_id, EndReason.CREDENTIALS_CHANGED, now_ns=now_ns)
     record_change(connection, f"account/{account_id}")
+
+
+def unmake_operator(connection: Connection, account_id: AccountId, *, now_ns: int) -> None:
+    """The account is a customer's again. Its sessions end, and so do links that would sign in."""
+    connection.execute(update(people).where(people.c.account_id == account_id).values(role="customer"))
+    end_sessions(connection, account_id, EndReason.CREDENTIALS_CHANGED, now_ns=now_ns)
+    void_links(connection, account_id, now_ns=now_ns)
+    record_change(connection, f"account/{account_id}")
+
+
+def operators(connection: Connection) -> list[Person]:
+    """Who runs this installation, in the order of their accounts."""
+    rows = connection.execute(
+        _persons().where(people.c.role == "operator").order_by(accounts.c.id).limit(OPERATORS_MAX)
+    )
+    return [Person(*row) for row in rows]
 
 
 def add_person(connection: Connection, account_id: AccountId, address: str, *, role: str, language: str) -> None:

@@ -1,7 +1,8 @@
 """Proofs of possession (DPoP, RFC 9449): a key that never leaves the browser signs each request.
 
 A token that was read out of localStorage, a log or a backup is worth nothing without that key. A proof is bound to
-method, address and token, is good for a minute, and once in each process.
+method, address and token, is good for a minute, and once: a process recognises those that it has seen without asking,
+and the database (`watch`) those that another one has.
 """
 
 import base64
@@ -53,6 +54,15 @@ class Asked(NamedTuple):
     """As the request names it."""
 
 
+class Proven(NamedTuple):
+    """A proof that is right, and new to this process."""
+
+    browser_key: str
+    """The fingerprint (RFC 7638) of the key that signed."""
+    digest: bytes
+    """What the proof is remembered by."""
+
+
 class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     kty: str
     crv: str
@@ -87,16 +97,15 @@ class ProofReader:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._seen_max = seen_max
 
-    def read(self, proof: str, asked: Asked, *, access_token: str | None = None) -> str:
-        """The fingerprint (RFC 7638) of the key that signed; ProofInvalid."""
+    def read(self, proof: str, asked: Asked, *, access_token: str | None = None) -> Proven:
+        """Who signed; ProofInvalid. Whoever acts on it notes the digest where other processes see it."""
         if len(proof) > PROOF_LENGTH_MAX or proof.count(".") != 2:
             raise ProofInvalid
         head = _decode(proof.partition(".")[0], _Head)
         claims = _decode(proof.split(".")[1], _Claims)
         self._check_claims(claims, asked, access_token)
         fingerprint = _verify(proof, head)
-        self._remember(fingerprint, claims.jti)
-        return fingerprint
+        return Proven(fingerprint, self._remember(fingerprint, claims.jti))
 
     def _check_claims(self, claims: _Claims, asked: Asked, access_token: str | None) -> None:
         age_s = self._clock.now_ns() // 1_000_000_000 - claims.iat
@@ -122,15 +131,16 @@ class ProofReader:
             return (parts.scheme, parts.netloc.lower()) == self._origin
         return parts.scheme in ("http", "https") and parts.netloc.lower() == asked.host.lower()
 
-    def _remember(self, fingerprint: str, jti: str) -> None:
+    def _remember(self, fingerprint: str, jti: str) -> bytes:
         now_s = self._clock.monotonic_s()
         while self._seen and next(iter(self._seen.values())) <= now_s:
             self._seen.popitem(last=False)
-        digest = hashlib.sha256(f"{fingerprint} {jti}".encode()).digest()[:16]
+        digest = hashlib.sha256(f"{fingerprint} {jti}".encode()).digest()
         if digest in self._seen or len(self._seen) >= self._seen_max:
             raise ProofInvalid
         # A proof may be dated a minute ahead and is then good for a minute more.
         self._seen[digest] = now_s + 2 * PROOF_AGE_S_MAX + 1
+        return digest
 
 
 def _verify(proof: str, head: _Head) -> str:

@@ -154,6 +154,11 @@ def is_good_password(password: str, address: str) -> bool:
     return not is_guessed and len(set(lowered)) >= DISTINCT_LETTERS_MIN
 
 
+def rest_of_step_s(passed_s: float, step_s: float) -> float:
+    """How long until a whole number of steps has passed, so that an answer's time says little; 0.0 without steps."""
+    return step_s - passed_s % step_s if step_s else 0.0
+
+
 def device_label(user_agent: str) -> str:
     """What is shown and kept of a User-Agent: bounded and printable."""
     return "".join(letter for letter in user_agent[:DEVICE_LENGTH_MAX] if letter.isprintable())

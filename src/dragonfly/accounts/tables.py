@@ -243,6 +243,7 @@ sign_ups = Table(
     CheckConstraint("risk_score BETWEEN 0 AND 100", name="risk_score"),
     Index("ix_sign_ups_network_digest", "network_digest", "created_at_ns"),
     Index("ix_sign_ups_trial_at_ns", "trial_at_ns"),
+    Index("ix_sign_ups_created_at_ns", "created_at_ns"),
     sqlite_strict=True,
     info={
         "purpose": "Tell sign-ups that repeat each other, for trial credit and operators",
@@ -279,3 +280,45 @@ trial_persons = Table(
         },
     },
 )
+
+attempt_budgets = Table(
+    "attempt_budgets",
+    SCHEMA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("full_at_ns", BIG, nullable=False),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    Index("ix_attempt_budgets_full_at_ns", "full_at_ns"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "Count attempts against guessing and flooding, for all workers together",
+        "category": "account",
+        "lifetime": "1 hours",
+        "since": "full_at_ns",
+        "basis": "legitimate interest",
+        "columns": {
+            "digest": "Keyed hash of what is counted: a network, an address or an account",
+            "full_at_ns": "When all attempts are allowed again",
+        },
+    },
+)
+
+shown_proofs = Table(
+    "shown_proofs",
+    SCHEMA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("shown_at_ns", BIG, nullable=False),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    Index("ix_shown_proofs_shown_at_ns", "shown_at_ns"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    info={
+        "purpose": "Take no proof of a browser's key twice, on whichever worker",
+        "category": "account",
+        "lifetime": "1 hours",
+        "since": "shown_at_ns",
+        "basis": "legitimate interest",
+        "columns": {"digest": "Hash of the proof's random id", "shown_at_ns": "When it was shown"},
+    },
+)
+"""A proof is good for two minutes at most; the hour is what cleaning up may take."""

@@ -1,7 +1,8 @@
-"""Budgets against guessing and flooding, in the memory of one process, forgotten within minutes.
+"""Budgets against guessing and flooding; here those in the memory of one process, forgotten within minutes.
 
 A budget is a bucket per rule and subject that fills up again steadily. Nobody is ever locked out for good, and no
-budget that strangers can use up stands between an owner and their account: see `sign_in`.
+budget that strangers can use up stands between an owner and their account: see `sign_in`. What guesses are counted by
+is shared by all workers (`watch`); what is here keeps a flood from costing more than memory.
 """
 
 from collections import OrderedDict
@@ -52,14 +53,6 @@ class Throttle:
         if left < 1:
             raise TooManyAttempts((1 - left) * rate.per_s / rate.attempts)
         self._put(rate, subject, left - 1)
-
-    def give_back(self, rate: Rate, subject: str) -> None:
-        """What was taken in advance and turned out to be right."""
-        self._put(rate, subject, min(float(rate.attempts), self._left(rate, subject) + 1))
-
-    def is_spent(self, rate: Rate, subject: str) -> bool:
-        """True when `take` would refuse."""
-        return self._left(rate, subject) < 1
 
     def _left(self, rate: Rate, subject: str) -> float:
         bucket = self._buckets.get((rate.name, subject))

@@ -9,7 +9,7 @@ from dragonfly.admission.tables import ledger_proofs
 from dragonfly.admission.verify import Report
 from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import insert_missing
-from dragonfly.mail.alerts import alert_operator
+from dragonfly.mail.alerts import Operator, queue_alert
 from dragonfly.usage.queries import NS_PER_DAY
 
 NS_PER_HOUR = 3_600 * 10**9
@@ -68,7 +68,7 @@ def tell_operator(connection: Connection, ids: IdSource, report: Report, address
         "Run `dragonfly ledger verify` to see which. The gateway goes on serving."
     )
     key = f"ledger/{hashlib.sha256(chr(10).join(subjects).encode()).hexdigest()}"
-    alert_operator(connection, ids, address, event="ledger_broken", detail=detail, key=key, now_ns=now_ns)
+    queue_alert(connection, ids, Operator(address), event="ledger_broken", detail=detail, key=key, now_ns=now_ns)
 
 
 def latest_proofs(connection: Connection, *, limit: int = 30) -> list[Proof]:

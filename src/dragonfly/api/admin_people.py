@@ -24,6 +24,7 @@ from dragonfly.keys.actions import KeyChanges, KeyNotFound, change_key, revoke_k
 from dragonfly.keys.queries import StoredKey, key_of_account, keys_of_account, owner_of_key
 from dragonfly.ledger.actions import grant_credit
 from dragonfly.ledger.queries import EMPTY_WALLET, Wallet, wallet_of
+from dragonfly.notices.key_letters import KeyChange, tell_key_changed
 from dragonfly.operations.rules import AuditAction
 from dragonfly.usage.queries import day_of
 from dragonfly.usage.reports import KeyActivity, activity_of_keys
@@ -187,6 +188,7 @@ def admin_key_routes(desk: Desk) -> APIRouter:
             case.record(AuditAction.KEY_REVOKE, key_id, wanted.reason)
             owner = _owner(connection, KeyId(key_id))
             revoke_key(connection, KeyId(key_id), account_id=owner, now_ns=case.now_ns)
+            _tell(case, KeyId(key_id), KeyChange.REVOKED)
             return _key(case, KeyId(key_id))
 
         return await desk.write(work)
@@ -244,7 +246,12 @@ def _switch(case: Case, key_id: KeyId, reason: str, action: AuditAction) -> KeyO
     owner = _owner(case.connection, key_id)
     changes = KeyChanges(is_disabled=action is AuditAction.KEY_DISABLE)
     change_key(case.connection, key_id, changes, account_id=owner, now_ns=case.now_ns)
+    _tell(case, key_id, KeyChange.STOPPED if action is AuditAction.KEY_DISABLE else KeyChange.STARTED)
     return _key(case, key_id)
+
+
+def _tell(case: Case, key_id: KeyId, change: KeyChange) -> None:
+    tell_key_changed(case.connection, case.desk.ids, _stored(case, key_id), change, now_ns=case.now_ns)
 
 
 def _owner(connection: Connection, key_id: KeyId) -> AccountId:
@@ -255,9 +262,13 @@ def _owner(connection: Connection, key_id: KeyId) -> AccountId:
 
 
 def _key(case: Case, key_id: KeyId) -> KeyOfPerson:
+    return _key_of_person(case, _stored(case, key_id))
+
+
+def _stored(case: Case, key_id: KeyId) -> StoredKey:
     stored = key_of_account(case.connection, key_id, account_id=_owner(case.connection, key_id))
     assert stored is not None, "its owner was just found"
-    return _key_of_person(case, stored)
+    return stored
 
 
 def _key_of_person(case: Case, stored: StoredKey) -> KeyOfPerson:

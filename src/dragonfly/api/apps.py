@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from dragonfly.api.desk import Desk, Moderate
-from dragonfly.api.keys import require_working_account, tell_owner
+from dragonfly.api.keys import require_working_account
 from dragonfly.api.principal import Principal, customer
 from dragonfly.api.repeats import kept
 from dragonfly.api.shapes import Moment, Strict, Usd
@@ -32,6 +32,7 @@ from dragonfly.keys.codes import (
     use_code,
 )
 from dragonfly.keys.rules import NAME_LENGTH_MAX, Peppers, is_name
+from dragonfly.notices.key_letters import tell_key_created
 from dragonfly.usage.queries import SECONDS_PER_DAY
 
 APP_GROUP = "apps"
@@ -178,7 +179,7 @@ def _buy(connection: Connection, desk: Desk, peppers: Peppers, wanted: Exchange)
         key_group=APP_GROUP,
         now_ns=now_ns,
     )
-    tell_owner(connection, desk.ids, bought.account_id, issued, name=bought.name, now_ns=now_ns)
+    tell_key_created(connection, desk.ids, bought.account_id, issued, name=bought.name, now_ns=now_ns)
     return KeyBought(key=issued.secret.reveal(), user_id=bought.account_id)
 
 

@@ -1,6 +1,9 @@
 """What the routes of people share: who asks from where, proofs, budgets, transactions, and the shape of a sign-in."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
@@ -11,12 +14,13 @@ from starlette.requests import Request
 from dragonfly.accounts.letters import Tools
 from dragonfly.accounts.passwords import Passwords
 from dragonfly.accounts.people import Person
-from dragonfly.accounts.proofs import Asked, ProofInvalid, ProofReader
+from dragonfly.accounts.proofs import Asked, ProofInvalid, ProofReader, Proven
 from dragonfly.accounts.registration import take_trial
-from dragonfly.accounts.rules import device_label
+from dragonfly.accounts.rules import device_label, rest_of_step_s
 from dragonfly.accounts.sessions import Browser, SessionInvalid, Tokens, session_by_access
 from dragonfly.accounts.sign_in import Ticket
 from dragonfly.accounts.throttles import Rate, Throttle
+from dragonfly.accounts.watch import Attempt, Watch
 from dragonfly.api.principal import Authenticate, Principal, Role
 from dragonfly.core.addresses import ClientAddresses, network_of
 from dragonfly.core.clock import Clock
@@ -30,7 +34,7 @@ from dragonfly.ledger.actions import grant_credit
 T = TypeVar("T")
 
 ANONYMOUS = Rate("anonymous", 60, 60)
-"""Requests of one network to routes that need no session."""
+"""Requests of one network to routes that need no session: of each process, and of all together for what costs."""
 REGISTER = Rate("register", 10, 3_600)
 MAILS = Rate("mails", 5, 3_600)
 """Mails that strangers can have sent to one address; beyond that nothing is sent, and nobody is told."""
@@ -96,6 +100,7 @@ class Identity:
     passwords: Passwords
     proofs: ProofReader
     throttle: Throttle
+    watch: Watch
     addresses: ClientAddresses
 
     async def read(self, work: Callable[[Connection, int], T]) -> T:
@@ -127,20 +132,39 @@ class Identity:
         )
         return Caller(ip, network_of(ip))
 
-    def anonymous(self, request: Request) -> Caller:
-        """The caller of a route that needs no session, as long as its network asks in moderation."""
+    @contextlib.asynccontextmanager
+    async def evenly(self) -> AsyncIterator[None]:
+        """Around work that takes longer for addresses that are known: it ends at the next whole step of time.
+
+        Mails and links are written before anybody is told that all is well, so they cannot be left for later.
+        """
+        began_s = time.monotonic()
+        yield
+        await asyncio.sleep(rest_of_step_s(time.monotonic() - began_s, self.tools.settings.even_answers_ms / 1_000))
+
+    def moderate(self, request: Request) -> Caller:
+        """The caller of a route that needs no session, as long as its network asks in moderation. TooManyAttempts.
+
+        Asks nobody: what is refused behind this for its form alone costs no query.
+        """
         caller = self.caller(request)
         self.throttle.take(ANONYMOUS, caller.network)
         return caller
 
-    def browser(self, request: Request) -> Browser:
-        """The browser of an anonymous request, by the proof it shows. TooManyAttempts, ProofInvalid."""
-        caller = self.anonymous(request)
-        device = device_label(request.headers.get("user-agent", ""))
-        return Browser(self.prove(request), device, caller.ip)
+    async def anonymous(self, caller: Caller, *rates: Rate) -> None:
+        """Counts the request of a network, and what else it counts as, for all workers. TooManyAttempts."""
+        await self.watch.admit(*(Attempt(rate, caller.network) for rate in (ANONYMOUS, *rates)))
 
-    def prove(self, request: Request, access_token: str | None = None) -> str:
-        """The fingerprint of the key that signed the request's proof."""
+    async def browser(self, request: Request, caller: Caller, *rates: Rate) -> Browser:
+        """As `anonymous`; the browser, by the proof it shows. TooManyAttempts, ProofInvalid."""
+        device = device_label(request.headers.get("user-agent", ""))
+        proven = self.prove(request)
+        attempts = (Attempt(rate, caller.network) for rate in (ANONYMOUS, *rates))
+        await self.watch.admit(*attempts, proof=proven.digest)
+        return Browser(proven.browser_key, device, caller.ip)
+
+    def prove(self, request: Request, access_token: str | None = None) -> Proven:
+        """Who signed the request's proof, as far as this process can tell: admit it by its digest. ProofInvalid."""
         proofs = request.headers.getlist("dpop")
         if len(proofs) != 1:
             raise ProofInvalid
@@ -149,19 +173,22 @@ class Identity:
         asked = Asked(request.method, path, request.headers.get("host", ""))
         return self.proofs.read(proofs[0], asked, access_token=access_token)
 
-    async def check_password(self, request: Request, person: Person | None, address: str, password: str) -> bool:
-        """Whether it is the person's password; guesses are counted, the right one is not.
+    async def check_password(
+        self, caller: Caller, person: Person | None, address: str, password: str, *more: Attempt
+    ) -> bool:
+        """Whether it is the person's password; guesses are counted (also as `more`), the right one is not.
 
         The same work for people who do not exist. TooManyAttempts, SignInBusy.
         """
-        network = self.caller(request).network
-        budgets = ((GUESS_NETWORK, network), (GUESS_HERE, f"{network} {address.lower()}"))
-        for rate, subject in budgets:
-            self.throttle.take(rate, subject)
+        attempts = (
+            Attempt(GUESS_NETWORK, caller.network),
+            Attempt(GUESS_HERE, f"{caller.network} {address.lower()}"),
+            *more,
+        )
+        await self.watch.admit(*attempts)
         is_right = await self.passwords.verify(None if person is None else person.password_hash, password)
         if is_right:
-            for rate, subject in budgets:
-                self.throttle.give_back(rate, subject)
+            await self.watch.give_back(*attempts)
         return is_right
 
 
@@ -174,11 +201,12 @@ def authenticator(identity: Identity) -> Authenticate:
         if scheme.lower() != "dpop" or token is None:
             raise SessionInvalid
         try:
-            key = identity.prove(request, secret)
+            proven = identity.prove(request, secret)
+            await identity.watch.admit(proof=proven.digest)
         except ProofInvalid:
             raise SessionInvalid from None
         session = await identity.read(lambda connection, now_ns: session_by_access(connection, token, now_ns=now_ns))
-        if session is None or session.browser_key != key:
+        if session is None or session.browser_key != proven.browser_key:
             raise SessionInvalid
         return Principal(
             session.account_id, Role(session.role), session.id, None, second_factor=session.has_second_factor

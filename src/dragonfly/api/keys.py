@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Connection
 
-from dragonfly.accounts.people import person_of
 from dragonfly.accounts.queries import account_by_id
 from dragonfly.admission.errors import AccountFrozen, AccountUnverified
 from dragonfly.api.desk import Desk
@@ -23,14 +22,12 @@ from dragonfly.api.key_shapes import (
 from dragonfly.api.principal import Principal, requires
 from dragonfly.api.repeats import kept
 from dragonfly.api.shapes import PAGE_DEFAULT, Cursor, Limit, Page, cursor_position, page_of
-from dragonfly.catalog.quotes import moment_text
-from dragonfly.core.ids import AccountId, IdSource, KeyId
+from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.keys.actions import IssuedKey, KeyChanges, KeyNotFound, change_key, issue_key, revoke_key, rotate_key
 from dragonfly.keys.management import Scope
-from dragonfly.keys.queries import key_of_account, keys_of_account
+from dragonfly.keys.queries import StoredKey, key_of_account, keys_of_account
 from dragonfly.keys.rules import KEY_GROUP_LENGTH_MAX, KeyLimits, Peppers
-from dragonfly.mail.kinds import MailKind
-from dragonfly.mail.outbox import queue_mail
+from dragonfly.notices.key_letters import KeyChange, tell_key_changed, tell_key_created
 from dragonfly.usage.queries import day_of
 from dragonfly.usage.reports import KeyActivity, activity_of_keys
 
@@ -83,7 +80,7 @@ class KeyDesk:
             if wanted.routing_profile_id is not None:
                 bound = KeyChanges(routing_profile_id=wanted.routing_profile_id)
                 change_key(connection, issued.key_id, bound, account_id=account_id, now_ns=now_ns)
-            tell_owner(connection, self._desk.ids, account_id, issued, name=wanted.name, now_ns=now_ns)
+            tell_key_created(connection, self._desk.ids, account_id, issued, name=wanted.name, now_ns=now_ns)
             return self._made(connection, account_id, issued)
 
         return await self._desk.write(create)
@@ -92,9 +89,7 @@ class KeyDesk:
         now_ns = self._desk.clock.now_ns()
 
         def change(connection: Connection) -> KeyShown:
-            stored = key_of_account(connection, key_id, account_id=account_id)
-            if stored is None:
-                raise KeyNotFound
+            stored = self._stored(connection, account_id, key_id)
             changes = changes_wanted(wanted, stored.limits)
             change_key(connection, key_id, changes, account_id=account_id, now_ns=now_ns)
             return self._shown(connection, account_id, key_id)
@@ -118,6 +113,8 @@ class KeyDesk:
             issued = rotate_key(
                 connection, self._peppers, key_id, account_id=account_id, grace_s=grace_s, now_ns=now_ns
             )
+            stored = self._stored(connection, account_id, key_id)
+            tell_key_changed(connection, self._desk.ids, stored, KeyChange.ROTATED, now_ns=now_ns)
             return self._made(connection, account_id, issued)
 
         return await self._desk.write(rotate)
@@ -127,12 +124,16 @@ class KeyDesk:
         return KeyMade(**shown.model_dump(), key=issued.secret.reveal())
 
     def _shown(self, connection: Connection, account_id: AccountId, key_id: KeyId) -> KeyShown:
-        stored = key_of_account(connection, key_id, account_id=account_id)
-        if stored is None:
-            raise KeyNotFound
+        stored = self._stored(connection, account_id, key_id)
         now_ns = self._desk.clock.now_ns()
         activity = activity_of_keys(connection, account_id, [key_id], day=day_of(now_ns))
         return key_shown(stored, activity.get(key_id, KeyActivity()), now_ns)
+
+    def _stored(self, connection: Connection, account_id: AccountId, key_id: KeyId) -> StoredKey:
+        stored = key_of_account(connection, key_id, account_id=account_id)
+        if stored is None:
+            raise KeyNotFound
+        return stored
 
 
 def require_working_account(connection: Connection, account_id: AccountId) -> None:
@@ -142,26 +143,6 @@ def require_working_account(connection: Connection, account_id: AccountId) -> No
         raise AccountUnverified
     if account.frozen_at_ns is not None:
         raise AccountFrozen
-
-
-def tell_owner(
-    connection: Connection, ids: IdSource, account_id: AccountId, issued: IssuedKey, *, name: str, now_ns: int
-) -> None:
-    """A mail about the new key, so that nobody makes one unnoticed."""
-    account, person = account_by_id(connection, account_id), person_of(connection, account_id)
-    if account is None or account.email is None:
-        return
-    queue_mail(
-        connection,
-        ids,
-        kind=MailKind.KEY_CREATED,
-        account_id=account_id,
-        address=account.email,
-        language="en" if person is None else person.language,
-        values={"time": moment_text(now_ns), "name": name, "hint": issued.hint},
-        idempotency_key=f"key-created/{issued.key_id}",
-        now_ns=now_ns,
-    )
 
 
 def key_routes(desk: Desk, peppers: Peppers) -> APIRouter:

@@ -22,6 +22,7 @@ from dragonfly.accounts.second_factors import (
     show_second_factor,
 )
 from dragonfly.accounts.sessions import raise_session, require_fresh
+from dragonfly.accounts.watch import Attempt
 from dragonfly.api.identity import Address, Body, Done, Identity, Password
 from dragonfly.api.principal import Principal, SessionInvalid, customer
 from dragonfly.api.registration import may_send
@@ -118,14 +119,15 @@ class _Me:
     async def email(self, principal: Me, body: EmailBody) -> Done:
         """Another address: a link goes there, and nothing changes before it is opened. Wants a recent sign-in."""
         identity = self._identity
-        is_allowed = may_send(identity, body.email)
+        is_allowed = await may_send(identity, body.email)
 
         def work(connection: Connection, now_ns: int) -> None:
             require_fresh(connection, principal.session_id, now_ns=now_ns)
             if is_allowed:
                 ask_for_address(connection, identity.tools, principal.account_id, body.email, now_ns=now_ns)
 
-        await identity.write(work)
+        async with identity.evenly():
+            await identity.write(work)
         return Done()
 
     async def password(self, principal: Me, body: PasswordBody) -> Done:
@@ -168,7 +170,7 @@ class _Me:
         """The first code: from now on sign-ins ask for one, and this session has shown it."""
         tools, session_id = self._identity.tools, principal.session_id
         assert session_id is not None, "only people are customers here"
-        self._identity.throttle.take(CODES, principal.account_id)
+        await self._identity.watch.admit(Attempt(CODES, principal.account_id))
 
         def work(connection: Connection, now_ns: int) -> list[Secret]:
             require_fresh(connection, session_id, now_ns=now_ns)
@@ -183,7 +185,7 @@ class _Me:
     async def remove(self, request: Request, principal: Me, body: CodeBody) -> Done:
         """No second factor any more; wants a code, or a recovery code."""
         tools = self._identity.tools
-        self._identity.throttle.take(CODES, principal.account_id)
+        await self._identity.watch.admit(Attempt(CODES, principal.account_id))
 
         def work(connection: Connection, now_ns: int) -> None:
             if not show_second_factor(connection, tools.seal, principal.account_id, body.code, now_ns=now_ns):

@@ -115,7 +115,7 @@ class _OAuth:
 
     async def providers(self, request: Request) -> Providers:
         """Who one can sign in with, and the versions of terms and policy."""
-        self._identity.anonymous(request)
+        self._identity.moderate(request)
         settings = self._identity.tools.settings
         return Providers(
             providers=sorted(self._providers),
@@ -126,7 +126,7 @@ class _OAuth:
 
     async def begin(self, provider: str, request: Request, body: BeginBody) -> Journeyed:
         """Begin to sign in with a provider. A new account needs `consent`."""
-        browser = self._identity.browser(request)
+        browser = await self._identity.browser(request, self._identity.moderate(request))
         consent = body.consent.consent() if body.consent else None
         journey = Journey(provider, Purpose.SIGN_IN, None, consent, mail_language(body.language))
         return await self._begin(journey, browser.key)
@@ -152,11 +152,12 @@ class _OAuth:
     ) -> SignedIn | SecondFactorNeeded | Connected:
         """Come back from a provider, in the browser that began: signed in, or connected."""
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
         way = self._provider(provider)
         state = identity.tools.seal.read(TokenKind.STATE, body.state)
         if state is None:
             raise ProviderRefused
+        browser = await identity.browser(request, caller)
         journey = await self._end(state, browser.key)
         if journey is None or journey.provider != provider:
             raise ProviderRefused

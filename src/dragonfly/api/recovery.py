@@ -61,11 +61,12 @@ class _Recovery:
     async def ask(self, request: Request, body: AddressBody) -> Done:
         """Have a link for a new password sent, if somebody signs in with that address."""
         identity = self._identity
-        identity.anonymous(request)
-        if is_address(body.email) and may_send(identity, body.email):
-            await identity.write(
-                lambda connection, now_ns: ask_for_reset(connection, identity.tools, body.email, now_ns=now_ns)
-            )
+        await identity.anonymous(identity.moderate(request))
+        async with identity.evenly():
+            if is_address(body.email) and await may_send(identity, body.email):
+                await identity.write(
+                    lambda connection, now_ns: ask_for_reset(connection, identity.tools, body.email, now_ns=now_ns)
+                )
         return Done()
 
     async def reset(self, request: Request, body: NewPasswordBody) -> SignedIn | SecondFactorNeeded:
@@ -79,10 +80,11 @@ class _Recovery:
     async def change_address(self, request: Request, body: TokenBody) -> Done:
         """Confirm another address with the link that went there."""
         identity = self._identity
-        identity.anonymous(request)
+        caller = identity.moderate(request)
         token = identity.tools.seal.read(TokenKind.EMAIL, body.token)
         if token is None:
             raise LinkInvalid
+        await identity.anonymous(caller)
         await identity.write(
             lambda connection, now_ns: change_address(connection, identity.tools, token, now_ns=now_ns)
         )
@@ -92,10 +94,11 @@ class _Recovery:
         self, request: Request, kind: TokenKind, body: NewPasswordBody, use: Use
     ) -> SignedIn | SecondFactorNeeded:
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
         token = identity.tools.seal.read(kind, body.token)
         if token is None:
             raise LinkInvalid
+        browser = await identity.browser(request, caller)
         # Looked at first: a hash costs too much to make one for every token that somebody sends.
         link = await identity.read(lambda connection, now_ns: look_at_link(connection, token, kind, now_ns=now_ns))
         if not is_good_password(body.password, link.address or ""):

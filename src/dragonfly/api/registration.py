@@ -29,7 +29,19 @@ from dragonfly.accounts.registration import (
 from dragonfly.accounts.rules import is_address, is_good_password, is_name
 from dragonfly.accounts.sessions import Browser
 from dragonfly.accounts.throttles import TooManyAttempts
-from dragonfly.api.identity import MAILS, REGISTER, Address, Body, Done, Identity, Password, Token, settle_ownership
+from dragonfly.accounts.watch import Attempt
+from dragonfly.api.identity import (
+    MAILS,
+    REGISTER,
+    Address,
+    Body,
+    Caller,
+    Done,
+    Identity,
+    Password,
+    Token,
+    settle_ownership,
+)
 from dragonfly.core.credentials import TokenKind
 from dragonfly.mail.rules import mail_language
 
@@ -86,17 +98,17 @@ class _Registration:
     async def register(self, request: Request, body: RegisterBody) -> Done:
         """Register. A mail with a link follows, whether or not the address has an account already."""
         identity = self._identity
-        browser = identity.browser(request)
-        identity.throttle.take(REGISTER, identity.caller(request).network)
+        browser = await identity.browser(request, identity.moderate(request), REGISTER)
         consent = check_consent(identity.tools, body.consent())
         if not is_address(body.email) or not is_name(body.name):
             raise RegistrationInvalid
         if not is_good_password(body.password, body.email):
             raise PasswordWeak
-        hashed = await identity.passwords.hash(body.password)
-        if may_send(identity, body.email):
-            new = NewPerson(body.email, body.name, mail_language(body.language), consent, hashed)
-            await self._register(new, browser)
+        async with identity.evenly():
+            hashed = await identity.passwords.hash(body.password)
+            if await may_send(identity, body.email):
+                new = NewPerson(body.email, body.name, mail_language(body.language), consent, hashed)
+                await self._register(new, browser)
         return Done()
 
     async def _register(self, new: NewPerson, browser: Browser) -> None:
@@ -111,27 +123,31 @@ class _Registration:
     async def verification(self, request: Request, body: AddressBody) -> Done:
         """Send the link for verification again, if there is anything to verify."""
         identity = self._identity
-        identity.anonymous(request)
-        if is_address(body.email) and may_send(identity, body.email):
-            await identity.write(
-                lambda connection, now_ns: resend_verification(connection, identity.tools, body.email, now_ns=now_ns)
-            )
+        await identity.anonymous(identity.moderate(request))
+        async with identity.evenly():
+            if is_address(body.email) and await may_send(identity, body.email):
+                await identity.write(
+                    lambda connection, now_ns: resend_verification(
+                        connection, identity.tools, body.email, now_ns=now_ns
+                    )
+                )
         return Done()
 
     async def verify(self, request: Request, body: VerifyBody) -> Done:
         """Verify the address with the link from the mail. Unlocks keys, and trial credit where there is some."""
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
         token = identity.tools.seal.read(TokenKind.VERIFY, body.token)
         if token is None:
             raise LinkInvalid
+        browser = await identity.browser(request, caller)
 
         def look(connection: Connection, now_ns: int) -> tuple[Link, Person | None]:
             link = look_at_link(connection, token, TokenKind.VERIFY, now_ns=now_ns)
             return link, person_of(connection, link.account_id) if link.account_id else None
 
         _, person = await identity.read(look)
-        proven = await self._proven(request, person, browser.key, body.password)
+        proven = await self._proven(caller, person, browser.key, body.password)
 
         def work(connection: Connection, now_ns: int) -> None:
             account_id = verify_address(
@@ -142,21 +158,21 @@ class _Registration:
         await identity.write(work)
         return Done()
 
-    async def _proven(self, request: Request, person: Person | None, key: str, password: str | None) -> str | None:
+    async def _proven(self, caller: Caller, person: Person | None, key: str, password: str | None) -> str | None:
         """The hash of a password that is right; None in the browser that registered. ProveWithPassword."""
         if person is None:
             raise LinkInvalid
         if is_registrant(person, key, None):
             return None
-        if password is None or not await self._identity.check_password(request, person, person.address, password):
+        if password is None or not await self._identity.check_password(caller, person, person.address, password):
             raise ProveWithPassword
         return person.password_hash
 
 
-def may_send(identity: Identity, address: str) -> bool:
+async def may_send(identity: Identity, address: str) -> bool:
     """False when strangers have had enough mails sent to this address; nobody is told so."""
     try:
-        identity.throttle.take(MAILS, address.lower())
+        await identity.watch.admit(Attempt(MAILS, address.lower()))
     except TooManyAttempts:
         return False
     return True

@@ -23,6 +23,7 @@ from dragonfly.accounts.sessions import (
 )
 from dragonfly.accounts.sign_in import SignInRefused, Ticket, show_ticket, sign_in_by_password
 from dragonfly.accounts.throttles import Rate
+from dragonfly.accounts.watch import Attempt
 from dragonfly.api.identity import (
     GUESS_STRANGERS,
     Address,
@@ -113,7 +114,8 @@ class _Sessions:
     async def sign_in(self, request: Request, body: SignInBody) -> SignedIn | SecondFactorNeeded:
         """Sign in with address and password. The same answer and the same work for unknown addresses."""
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
+        browser = await identity.browser(request, caller)
 
         def find(connection: Connection, now_ns: int) -> _Known:
             person = person_by_address(connection, body.email)
@@ -121,13 +123,10 @@ class _Sessions:
             return _Known(person, knows_browser(connection, account_id, browser.key))
 
         known = await identity.read(find)
-        if not known.is_known_browser:
-            identity.throttle.take(GUESS_STRANGERS, body.email.lower())
-        is_right = await identity.check_password(request, known.person, body.email, body.password)
+        of_strangers = () if known.is_known_browser else (Attempt(GUESS_STRANGERS, body.email.lower()),)
+        is_right = await identity.check_password(caller, known.person, body.email, body.password, *of_strangers)
         if not is_right or known.person is None:
             raise SignInRefused
-        if not known.is_known_browser:
-            identity.throttle.give_back(GUESS_STRANGERS, body.email.lower())
         return signed_in(await self._let_in(known.person, browser, body.password))
 
     async def _let_in(self, person: Person, browser: Browser, password: str) -> Tokens | Ticket:
@@ -146,14 +145,16 @@ class _Sessions:
     async def second_factor(self, request: Request, body: SecondFactorBody) -> SignedIn:
         """Finish a sign-in with a code of the second factor, or a recovery code."""
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
         ticket = identity.tools.seal.read(TokenKind.TICKET, body.ticket)
         if ticket is None:
             raise LinkInvalid
+        browser = await identity.browser(request, caller)
         link = await identity.read(
             lambda connection, now_ns: look_at_link(connection, ticket, TokenKind.TICKET, now_ns=now_ns)
         )
-        identity.throttle.take(CODES, str(link.account_id))
+        guess = Attempt(CODES, str(link.account_id))
+        await identity.watch.admit(guess)
         tokens = await identity.write(
             lambda connection, now_ns: show_ticket(
                 connection, identity.tools, ticket, body.code, browser, now_ns=now_ns
@@ -161,7 +162,7 @@ class _Sessions:
         )
         if tokens is None:
             raise SecondFactorRefused
-        identity.throttle.give_back(CODES, str(link.account_id))
+        await identity.watch.give_back(guess)
         shown = signed_in(tokens)
         assert isinstance(shown, SignedIn), "tokens are shown as a session"
         return shown
@@ -169,9 +170,10 @@ class _Sessions:
     async def refresh(self, request: Request, body: RefreshBody) -> SignedIn:
         """The next pair of tokens. A refresh token works once; an older one ends the session."""
         identity = self._identity
-        browser = identity.browser(request)
+        caller = identity.moderate(request)
         if identity.tools.seal.read(TokenKind.REFRESH, body.refresh_token) is None:
             raise SessionInvalid
+        browser = await identity.browser(request, caller)
         tokens = await identity.write(
             lambda connection, now_ns: refresh_session(
                 connection, identity.tools.seal, body.refresh_token, browser.key, now_ns=now_ns

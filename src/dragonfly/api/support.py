@@ -145,8 +145,7 @@ def stranger_routes(desk: Desk, identity: Identity, rights: RightsTools) -> APIR
     @routes.post("/api/support", status_code=202, summary="Write to support without an account")
     async def write_to_support(request: Request, wanted: StrangersTicket) -> Done:
         """Opens a ticket; the answer comes by mail."""
-        caller = identity.anonymous(request)
-        identity.throttle.take(STRANGERS, caller.network)
+        await identity.anonymous(identity.moderate(request), STRANGERS)
         if wanted.website:
             return Done()
         now_ns = desk.clock.now_ns()

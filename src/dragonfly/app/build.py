@@ -159,11 +159,11 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
         retention_job(engine, threads, clock, log),
         statistics_job(engine, clock),
     )
-    posted = mail_jobs(settings, desk, postman)
+    posted = mail_jobs(settings, desk, postman, log)
     payments = payment_parts(settings, desk, peppers, log)
     people = people_parts(settings, engine, threads, clock, ids)
     tools = rights_tools(settings, peppers, ids)
-    rights = rights_parts(desk, tools, people.identity.anonymous, log)
+    rights = rights_parts(desk, tools, people.identity.moderate, log)
     work = (*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted, *payments.jobs, *rights.jobs)
     jobs = Recurring(work, log)
     mailing = mail_routers(settings, desk, office, people.identity, tools)

@@ -13,7 +13,9 @@ from dragonfly.api.mail import resend_routes, unsubscribe_routes
 from dragonfly.api.preferences import preferences_routes
 from dragonfly.api.support import stranger_routes, ticket_routes
 from dragonfly.core.secrets import Secret
+from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
+from dragonfly.mail.alerts import Operator
 from dragonfly.mail.notices import secret_key
 from dragonfly.mail.pages import OptOutPage
 from dragonfly.mail.rendering import Press, Site
@@ -21,7 +23,7 @@ from dragonfly.mail.rules import is_mail_address
 from dragonfly.mail.seals import Seals
 from dragonfly.mail.sending import Postman, PostOffice
 from dragonfly.mail.transports.opening import open_transport
-from dragonfly.notices.jobs import watching_balances, welcoming
+from dragonfly.notices.jobs import alerting, watching_balances, welcoming
 from dragonfly.rights.actions import RightsTools
 from dragonfly.settings import MailSettings, Settings, SettingsInvalid
 from dragonfly.support.jobs import closing_silent_tickets
@@ -31,6 +33,7 @@ SEND_EVERY_S = 1.0
 TICKETS_EVERY_S = 3_600.0
 WELCOME_EVERY_S = 300.0
 BALANCES_EVERY_S = 60.0
+ALERTS_EVERY_S = 60.0
 SEALS_VERSION = 1
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -57,15 +60,18 @@ def open_post_office(settings: Settings, peppers: Peppers, console: TextIO) -> P
     return PostOffice(Press(site_of(settings)), seals_of(peppers), transport)
 
 
-def mail_jobs(settings: Settings, desk: Desk, postman: Postman) -> tuple[Job, ...]:
+def mail_jobs(settings: Settings, desk: Desk, postman: Postman, log: EventLog) -> tuple[Job, ...]:
     """What a serving process does for mail, support and notices."""
     engine, threads, clock, ids = desk.engine, desk.threads, desk.clock, desk.ids
-    watching = watching_balances(engine, threads, clock, ids, default_nusd=settings.mail.low_balance_nusd)
+    mail = settings.mail
+    operator = Operator(mail.operator_address, mail.operator_language)
+    watching = watching_balances(engine, threads, clock, ids, default_nusd=mail.low_balance_nusd)
     return (
         Job("mail", SEND_EVERY_S, postman.run),
         Job("tickets", TICKETS_EVERY_S, closing_silent_tickets(engine, threads, clock)),
         Job("welcome", WELCOME_EVERY_S, welcoming(engine, threads, clock, ids)),
         Job("balances", BALANCES_EVERY_S, watching),
+        Job("alerts", ALERTS_EVERY_S, alerting(engine, threads, clock, ids, log, operator=operator)),
     )
 
 

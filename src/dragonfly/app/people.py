@@ -10,6 +10,7 @@ from dragonfly.accounts.oauth import Client, Provider
 from dragonfly.accounts.passwords import Passwords
 from dragonfly.accounts.proofs import ProofReader
 from dragonfly.accounts.throttles import Throttle
+from dragonfly.accounts.watch import Watch
 from dragonfly.api.identity import Identity, authenticator
 from dragonfly.api.me import me_routes
 from dragonfly.api.oauth import oauth_routes
@@ -56,6 +57,7 @@ def people_parts(
         passwords=passwords,
         proofs=ProofReader(clock, public_url=settings.server.public_url),
         throttle=Throttle(clock),
+        watch=Watch(engine, threads, clock, tools.seal),
         addresses=addresses_of(settings.server),
     )
     routers = (

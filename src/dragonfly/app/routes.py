@@ -74,7 +74,7 @@ def account_surface(
 ) -> ASGIApp:
     """Everything that is not the data plane, as a serving process offers it; `routers` are those of features that
     are put together elsewhere."""
-    account = account_api(desk, peppers, catalog, people.authenticate, people.identity.anonymous)
+    account = account_api(desk, peppers, catalog, people.authenticate, people.identity.moderate)
     return build_surface(
         readiness=readiness,
         clock=desk.clock,

@@ -5,9 +5,10 @@ from typing import NoReturn
 import typer
 
 from dragonfly.cli.books import ledger_commands
-from dragonfly.cli.customers import account_commands, credit_commands, key_commands, usage
+from dragonfly.cli.customers import account_commands, credit_commands, usage
 from dragonfly.cli.database import database_commands
 from dragonfly.cli.failures import run
+from dragonfly.cli.keys import key_commands
 from dragonfly.cli.mail import mail_commands
 from dragonfly.cli.market import catalog_commands, models
 from dragonfly.cli.operators import operator_commands

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -321,3 +321,13 @@ def insert_missing(connection: Connection, table: Table, row: Mapping[str, objec
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(table).values(row).on_conflict_do_nothing()
     return connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount == 1
+
+
+def insert_missing_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> set[object]:
+    """As `insert_missing` for several rows of a table with one key column; the keys of those that were inserted."""
+    if not rows:
+        return set()
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    (key,) = table.primary_key.columns
+    statement = insert(table).values(list(rows)).on_conflict_do_nothing().returning(key)
+    return set(connection.execute(statement).scalars())

@@ -1,4 +1,6 @@
-"""Mails to the operator about what needs a person."""
+"""Mails to whoever runs the installation: what happened, without anything that customers wrote."""
+
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -7,23 +9,37 @@ from dragonfly.mail.kinds import MailKind
 from dragonfly.mail.outbox import queue_mail
 from dragonfly.mail.rules import mail_moment
 
-LANGUAGE = "en"
+
+class Operator(NamedTuple):
+    """Who is told."""
+
+    address: str
+    """Empty: nobody."""
+    language: str = "en"
 
 
-def alert_operator(
-    connection: Connection, ids: IdSource, address: str, *, event: str, detail: str, key: str, now_ns: int
+def queue_alert(
+    connection: Connection,
+    ids: IdSource,
+    to: Operator,
+    *,
+    event: str,
+    detail: str,
+    key: str,
+    now_ns: int,
 ) -> None:
-    """Queues it for `mail.operator_address`, once per `key`; nothing happens when that is empty."""
-    if not address:
+    """Queues one alert; the same `key` alerts once. Without an address nobody is told. `event` stands in the subject:
+    a few words of ours; `detail` says in sentences what it is about."""
+    if not to.address:
         return
     queue_mail(
         connection,
         ids,
         kind=MailKind.OPERATOR_ALERT,
         account_id=None,
-        address=address,
-        language=LANGUAGE,
+        address=to.address,
+        language=to.language,
         values={"time": mail_moment(now_ns), "event": event, "detail": detail},
-        idempotency_key=f"{MailKind.OPERATOR_ALERT.value}/{key}",
+        idempotency_key=f"operator_alert/{key}",
         now_ns=now_ns,
     )

@@ -22,6 +22,7 @@ class MailKind(enum.Enum):
     NEW_SIGN_IN = "new_sign_in"
     SECOND_FACTOR_CHANGED = "second_factor_changed"
     KEY_CREATED = "key_created"
+    KEY_CHANGED = "key_changed"
     WELCOME_START = "welcome_start"
     WELCOME_ROUTES = "welcome_routes"
     WELCOME_HELP = "welcome_help"
@@ -92,6 +93,9 @@ RULES: Mapping[MailKind, Rules] = MappingProxyType(
         MailKind.NEW_SIGN_IN: _rules(time=Field.LINE, device=Field.LINE, ip=Field.LINE),
         MailKind.SECOND_FACTOR_CHANGED: _rules(time=Field.LINE, state=("on", "off")),
         MailKind.KEY_CREATED: _rules(time=Field.LINE, name=Field.LINE, hint=Field.LINE),
+        MailKind.KEY_CHANGED: _rules(
+            time=Field.LINE, name=Field.LINE, hint=Field.LINE, change=("rotated", "revoked", "stopped", "started")
+        ),
         MailKind.WELCOME_START: _rules(Choice.WELCOME),
         MailKind.WELCOME_ROUTES: _rules(Choice.WELCOME),
         MailKind.WELCOME_HELP: _rules(Choice.WELCOME),

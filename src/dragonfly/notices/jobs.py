@@ -7,7 +7,12 @@ from sqlalchemy import Engine
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import DatabaseThreads, read, write
+from dragonfly.infra.logging import Event, EventLog, Level
+from dragonfly.mail.alerts import Operator
 from dragonfly.notices.actions import any_low_balance, begin_welcomes, send_welcomes, tell_low_balances
+from dragonfly.notices.alerts import Standing, standing_mail, tell_operator
+
+MAIL_STANDS = Event("mail_stands", Level.ERROR, {"waiting": int, "oldest_s": int})
 
 Turn = Callable[[], Awaitable[None]]
 
@@ -41,5 +46,28 @@ def watching_balances(
 
     async def run() -> None:
         await threads.run(look)
+
+    return run
+
+
+def alerting(
+    engine: Engine, threads: DatabaseThreads, clock: Clock, ids: IdSource, log: EventLog, *, operator: Operator
+) -> Turn:
+    """Tells the operator by mail what happened; in the log, too, that mail itself stands still."""
+
+    def tell() -> None:
+        with write(engine) as connection:
+            tell_operator(connection, ids, operator, now_ns=clock.now_ns())
+
+    def look() -> Standing | None:
+        with read(engine) as connection:
+            return standing_mail(connection, now_ns=clock.now_ns())
+
+    async def run() -> None:
+        if operator.address:
+            await threads.run(tell)
+        standing = await threads.run(look)
+        if standing is not None:
+            log.write(MAIL_STANDS, waiting=standing.waiting, oldest_s=standing.oldest_s)
 
     return run

@@ -6,9 +6,7 @@ from enum import Enum
 from sqlalchemy import Connection
 
 from dragonfly.core.ids import IdSource
-from dragonfly.mail.kinds import MailKind
-from dragonfly.mail.outbox import queue_mail
-from dragonfly.payments.news import time_text
+from dragonfly.mail.alerts import Operator, queue_alert
 from dragonfly.payments.terms import PaymentTerms
 
 
@@ -81,18 +79,14 @@ def alert_operator(
     now_ns: int,
 ) -> None:
     """Queues it in the caller's transaction; nothing where no operator's address is set. `key` is the occurrence."""
-    if not terms.operator_address:
-        return
     english, chinese = _WORDS[alert]
     words = chinese if terms.operator_language == "zh" else english
-    queue_mail(
+    queue_alert(
         connection,
         ids,
-        kind=MailKind.OPERATOR_ALERT,
-        account_id=None,
-        address=terms.operator_address,
-        language=terms.operator_language,
-        values={"time": time_text(now_ns), "event": alert.value, "detail": words.format_map(values)},
-        idempotency_key=f"operator_alert/{alert.value}/{key}",
+        Operator(terms.operator_address, terms.operator_language),
+        event=alert.value,
+        detail=words.format_map(values),
+        key=f"{alert.value}/{key}",
         now_ns=now_ns,
     )

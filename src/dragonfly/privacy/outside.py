@@ -45,6 +45,7 @@ LOG_FIELDS: dict[str, Said] = {
     "models": Said("How many are on offer"),
     "notes": Said("How many remarks the catalogue has"),
     "number": Said("Which worker of this machine"),
+    "oldest_s": Said("How long the oldest has waited"),
     "payments": Said("How many payments by card"),
     "per_mille": Said("Disputes in a thousand payments"),
     "place": Said("Where in a library's code"),
@@ -63,7 +64,7 @@ LOG_FIELDS: dict[str, Said] = {
     "topup": Said("Which payment", Category.PAYMENT),
     "tries": Said("How often it was tried"),
     "type": Said("What happened, a word of the payment provider"),
-    "waiting": Said("How many settlements wait"),
+    "waiting": Said("How many settlements or mails wait"),
     "workers": Said("How many serve"),
 }
 """Every field of every event. Category USAGE where it leads to one customer's request, ACCOUNT to a person."""
@@ -152,6 +153,7 @@ MAILS: dict[MailKind, str] = {
     MailKind.NEW_SIGN_IN: "Tells of a sign-in from a browser that was not seen before",
     MailKind.SECOND_FACTOR_CHANGED: "Tells that the second factor was switched on or off",
     MailKind.KEY_CREATED: "Tells of a new key, by its name and hint",
+    MailKind.KEY_CHANGED: "Tells that a key has a new secret, or what an operator did to it",
     MailKind.WELCOME_START: "Shows how to begin",
     MailKind.WELCOME_ROUTES: "Shows how models are chosen",
     MailKind.WELCOME_HELP: "Says where help is",

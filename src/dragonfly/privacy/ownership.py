@@ -10,10 +10,12 @@ HOME = "accounts"
 VIA = {"entries": "book_id"}
 """Of several references, the one that leads to the owner."""
 OWNED_BY_NOBODY = {
+    "attempt_budgets": "keyed digests that count attempts for an hour; they lead to no account",
     "audit_log": "what operators did, by ids; it proves who acted and is theirs, not the customer's",
     "changes": "ids alone, and only the last 10,000",
     "mail_dead_addresses": "a keyed digest of an address, so that mail to it stays stopped; it leads to no account",
     "mail_notices": "ids of the mail provider's notices",
+    "shown_proofs": "hashes of random numbers, kept for an hour",
     "trial_persons": "a keyed digest of an address, so that trial credit is given once; it leads to no account",
 }
 """Tables without a way to an account, and why; a new one fails the tests until it is either."""

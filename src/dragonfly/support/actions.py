@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, IdSource
-from dragonfly.mail.alerts import alert_operator
+from dragonfly.mail.alerts import Operator, queue_alert
 from dragonfly.mail.kinds import MailKind
 from dragonfly.mail.outbox import MailAddressInvalid, queue_mail
 from dragonfly.mail.rules import is_mail_address, mail_language
@@ -127,13 +127,12 @@ def open_ticket(
     connection.execute(insert(support_tickets).values(_row(ticket)))
     _write(connection, ids, ticket, Author.CUSTOMER, without_secrets(text), now_ns=now_ns)
     _acknowledge(connection, ids, ticket)
-    # What was written stays in the ticket.
-    alert_operator(
+    queue_alert(
         connection,
         ids,
-        operator_address,
-        event=f"ticket_{ticket.kind.value}",
-        detail=f"A ticket was opened: {ticket.id}",
+        Operator(operator_address),
+        event=f"ticket_{kind.value}",
+        detail=f"A ticket was opened: {ticket.id}",  # what was written stays in the ticket
         key=ticket.id,
         now_ns=now_ns,
     )
