@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, insert, select, update
 
-from dragonfly.accounts.tables import accounts
+from dragonfly.accounts.tables import accounts, consents
 from dragonfly.admission.verify import verify
 from dragonfly.app.payments import is_braked
 from dragonfly.core.ids import AccountId, IdSource
@@ -50,6 +50,7 @@ from dragonfly.payments.report import compare, margins
 from dragonfly.payments.simulated.cards import Card
 from dragonfly.payments.simulated.faults import Outage
 from dragonfly.payments.tables import topups
+from dragonfly.usage.tables import usage_days
 from tests.factories import MovableClock, make_key
 from tests.store.till import TillDesk, make_terms, till_desk
 
@@ -403,6 +404,33 @@ def test_a_dispute_keeps_evidence_stops_the_account_and_winning_lets_it_go_on(de
     with read(desk.engine) as connection:
         assert not is_frozen(connection, alice)
     assert balance_usd(desk, alice) == 20
+
+
+def test_the_evidence_says_what_was_accepted_and_how_the_credit_was_used(desk: TillDesk, clock: MovableClock) -> None:
+    alice = desk.account()
+    topup = desk.paid(alice)
+    today = clock.now_ns() // (86_400 * 10**9)
+    tokens = {"prompt_tokens": 100, "completion_tokens": 40, "cached_tokens": 0, "reasoning_tokens": 0}
+    row = {"key_id": "key-1", "provider": "one", "account_id": alice, "requests": 3, "cost_nusd": 1, **tokens}
+    accepted = {"terms_version": "2026-03-08", "policy_version": "2026-03-08", "is_adult": 1}
+    with write(desk.engine) as connection:
+        connection.execute(insert(consents).values(account_id=alice, accepted_at_ns=clock.now_ns(), **accepted))
+        connection.execute(insert(usage_days).values(day=today, model="deepseek/deepseek-chat", **row))
+        connection.execute(insert(usage_days).values(day=today - 1, model="before the payment", **row))
+    assert topup.session_id is not None
+    with desk.fake.till() as till:
+        till.open_dispute(desk.fake.charge_of(topup.session_id), reason="fraudulent")
+    desk.deliver()
+    with write(desk.engine) as connection:
+        (dispute,) = disputes_page(connection)
+        connection.execute(delete(usage_days))  # no request stands behind them, which the proof at the end would say
+    pack = json.loads(dispute.evidence)
+    assert pack["accepted"][0]["terms"] == "2026-03-08"
+    assert (pack["requests"], list(pack["days"].values())) == (3, [3])
+    assert pack["models"] == {
+        "deepseek/deepseek-chat": {"requests": 3, "prompt_tokens": 100, "completion_tokens": 40}
+    }
+    assert pack["address_proven"]
 
 
 def test_an_operator_lifts_what_a_lost_dispute_stopped(desk: TillDesk) -> None:

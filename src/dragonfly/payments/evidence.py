@@ -1,8 +1,9 @@
 """What a bank is shown when a payment is disputed: dates, counts and amounts. There are no prompts to show."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from dragonfly.accounts.queries import account_by_id
+from dragonfly.accounts.tables import consents
 from dragonfly.payments.news import time_text
 from dragonfly.payments.queries import Topup
 from dragonfly.payments.rules import cents_text
@@ -10,6 +11,7 @@ from dragonfly.usage.queries import day_of, day_totals
 
 DAYS_MAX = 90
 ROWS_MAX = 2_000
+CONSENTS_MAX = 20
 
 Pack = dict[str, object]
 
@@ -32,6 +34,10 @@ def evidence_of(connection: Connection, topup: Topup, *, now_ns: int) -> Pack:
     return {
         "account": account.id,
         "account_opened": time_text(account.created_at_ns),
+        "accepted": [
+            {"terms": terms, "policy": policy, "at": time_text(at_ns)}
+            for terms, policy, at_ns in _consents(connection, topup)
+        ],
         "address_proven": None if account.verified_at_ns is None else time_text(account.verified_at_ns),
         "topup": topup.id,
         "paid": time_text(topup.paid_at_ns or topup.created_at_ns),
@@ -44,3 +50,14 @@ def evidence_of(connection: Connection, topup: Topup, *, now_ns: int) -> Pack:
         "models": models,
         "made": time_text(now_ns),
     }
+
+
+def _consents(connection: Connection, topup: Topup) -> list[tuple[str, str, int]]:
+    """Terms, policy and when they were accepted, the oldest first."""
+    wanted = (
+        select(consents.c.terms_version, consents.c.policy_version, consents.c.accepted_at_ns)
+        .where(consents.c.account_id == topup.account_id)
+        .order_by(consents.c.accepted_at_ns)
+        .limit(CONSENTS_MAX)
+    )
+    return [(row.terms_version, row.policy_version, row.accepted_at_ns) for row in connection.execute(wanted)]

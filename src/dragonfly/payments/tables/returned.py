@@ -87,7 +87,7 @@ payment_disputes = Table(
             "amount_cents": "What the bank demands",
             "credit_nusd": "The credit that it stands for",
             "reason": "A word of Stripe's",
-            "evidence": "Dates, counts of requests per day and model, amounts: what the bank is shown",
+            "evidence": "Dates, accepted terms, requests per day and model, amounts: what the bank is shown",
             "due_at_ns": "Until when evidence is taken",
             "opened_at_ns": "When it was opened",
             "closed_at_ns": "When it was decided",
