@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = load_manifest()
 ACCEPTED = tomllib.loads((ROOT / "src/dragonfly/privacy/accepted.toml").read_text(encoding="utf-8"))["sentences"]
 SETTINGS = {".".join(setting.path) for setting in all_settings()}
-FILLED = {"days", "backup_days", "contact", "providers", "processors", "lockdown"}
+FILLED = {
+    "days",
+    "backup_days",
+    "request_days",
+    "export_days",
+    "grace_days",
+    "contact",
+    "providers",
+    "processors",
+    "lockdown",
+}
 
 
 def name_of(claim: Claim) -> str:

@@ -15,6 +15,7 @@ from dragonfly.cli.operators import operator_commands
 from dragonfly.cli.payments import payment_commands
 from dragonfly.cli.privacy import privacy_commands
 from dragonfly.cli.retention import backup, restore, retention_commands
+from dragonfly.cli.rights import rights_commands
 from dragonfly.cli.serving import demo, migrate, serve, version
 from dragonfly.cli.statements import statement
 
@@ -42,6 +43,7 @@ for name, group in {
     "payments": payment_commands,
     "privacy": privacy_commands,
     "retention": retention_commands,
+    "rights": rights_commands,
 }.items():
     commands.add_typer(group, name=name)
 

@@ -135,6 +135,9 @@ def _fillings(running: Running, language: str) -> dict[str, Markup | int | str]:
     return {
         "days": RETENTION_DAYS,
         "backup_days": running.settings.privacy.backup_days,
+        "request_days": running.settings.privacy.request_days,
+        "export_days": running.settings.privacy.export_days,
+        "grace_days": running.settings.privacy.grace_days,
         "contact": running.contact,
         "providers": Markup(comma).join(providers) if providers else nobody,
         "processors": Markup(comma).join(processors),
