@@ -1,13 +1,16 @@
 """/api/data-requests: asking for a copy and for deletion, with real sign-ins; what is fetched, once; what is kept."""
 
+import asyncio
 import io
 import json
+import os
+import socket
 import zipfile
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
 from dragonfly.accounts.actions import freeze_account
 from dragonfly.accounts.queries import account_by_id
@@ -17,12 +20,18 @@ from dragonfly.api.data_requests import data_request_routes
 from dragonfly.api.desk import Desk
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import DatabaseThreads, read, write
+from dragonfly.operations.queries import audit_page
 from dragonfly.rights.actions import RightsTools, approve, refuse
+from dragonfly.support.actions import open_ticket
+from dragonfly.support.rules import TicketKind
+from dragonfly.support.tables import support_messages
 from tests.factories import MovableClock, give_credit
 from tests.http.people import Browser, Site, site_on
 from tests.store.callers import make_rights_tools
 
 REQUESTS = "/api/data-requests"
+QUEUE = "/api/admin/data-requests"
+WHY = "signed in, asked twice"
 ALICE, BOB, CHARLIE = "alice@example.com", "bob@example.com", "charlie@example.com"
 DAY_S = 86_400
 
@@ -242,3 +251,91 @@ async def test_what_is_no_link_of_ours_fetches_and_keeps_nothing(counter: Counte
     browser = counter.site.browser()
     assert (await browser.client.get(f"{REQUESTS}/download?token={token}")).status_code == 400
     assert (await browser.post(f"{REQUESTS}/keep", token=token)).status_code in (400, 422)
+
+
+async def test_whoever_is_cut_off_makes_another_link(counter: Counter) -> None:
+    alice = await counter.site.browser().join(ALICE)
+    account_id = AccountId(counter.site.account_of(ALICE).id)
+    now_ns, ids = counter.clock.now_ns(), IdSource()
+    with write(counter.engine) as connection:
+        ticket_id = open_ticket(
+            connection,
+            ids,
+            account_id=account_id,
+            address=ALICE,
+            language="en",
+            kind=TicketKind.QUESTION,
+            text="Why?",
+            request_ids=(),
+            now_ns=now_ns,
+        )
+        row = {"ticket_id": ticket_id, "author": "customer", "created_at_ns": now_ns}
+        rows = [{**row, "id": f"msg-{number}", "note": os.urandom(600).hex()} for number in range(4_000)]
+        connection.execute(insert(support_messages), rows)
+    request_id = await opened(alice, "export")
+    counter.decide(request_id)
+    parts = urlsplit(await link_of(alice, request_id))
+    host = urlsplit(counter.site.url)
+    with socket.socket() as hasty:
+        hasty.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        hasty.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(hasty, (host.hostname, host.port))
+        asked = f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {host.netloc}\r\n\r\n"
+        await loop.sock_sendall(hasty, asked.encode())
+        assert (await loop.sock_recv(hasty, 100)).startswith(b"HTTP/1.1 200")
+    status, data = await counter.fetch(await link_of(alice, request_id))
+    assert status == 200
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert len(json.loads(archive.read("support_messages.json"))) == 4_001
+    assert (await alice.get(f"{REQUESTS}/{request_id}")).json()["state"] == "done"
+
+
+async def test_operators_review_what_is_due_first_and_every_decision_stands_in_the_log(counter: Counter) -> None:
+    alice = await counter.site.browser().join(ALICE)
+    bob = await counter.site.browser("203.0.113.8").join(BOB)
+    charlie = await counter.site.browser("203.0.113.9").join(CHARLIE)
+    counter.site.make_operator(CHARLIE)
+    await charlie.enrol()
+    first = await opened(alice, "export")
+    counter.clock.move(60)
+    second = await opened(bob, "export")
+    own = await opened(charlie, "export")
+    found = (await charlie.get(f"{QUEUE}?kind=export&limit=2")).json()
+    rest = (await charlie.get(f"{QUEUE}?kind=export&cursor={found['next_cursor']}")).json()
+    assert [one["id"] for one in found["data"] + rest["data"]] == [first, second, own]
+    assert [one["is_overdue"] for one in found["data"]] == [False, False]
+    for _ in range(2):
+        done = await charlie.post(f"{QUEUE}/{first}/approve", reason=WHY)
+        assert (done.status_code, done.json()["state"]) == (200, "approved")
+    assert (await charlie.post(f"{QUEUE}/{first}/refuse", reason=WHY)).status_code == 409
+    assert (await charlie.post(f"{QUEUE}/{own}/approve", reason=WHY)).status_code == 403, "nobody serves themselves"
+    noted = await charlie.post(f"{QUEUE}/{second}/note", text="Called him.")
+    assert noted.json()["note"] == "Called him."
+    assert "Called" not in (await bob.get(f"{REQUESTS}/{second}")).text
+    refused = await charlie.post(f"{QUEUE}/{second}/refuse", reason="You did not answer.")
+    assert refused.json()["state"] == "refused"
+    account_id = counter.site.account_of(BOB).id
+    written = await charlie.post(QUEUE, account_id=account_id, kind="deletion", reason=WHY)
+    assert (written.status_code, written.json()["origin"]) == (201, "operator")
+    given = await charlie.post(f"{QUEUE}/{written.json()['id']}/give-up-balance", reason=WHY)
+    assert given.json()["gives_up_balance"] is True
+    assert (await charlie.post(f"{QUEUE}/{written.json()['id']}/cancel", reason=WHY)).json()["state"] == "cancelled"
+    assert (await charlie.get(f"{QUEUE}/{first}")).json()["reviewed_by"] == counter.site.account_of(CHARLIE).id
+    with read(counter.engine) as connection:
+        actions = [row.action.removeprefix("data_request.") for row in audit_page(connection)]
+    assert actions == ["read", "cancel", "forfeit", "open", "refuse", "note", "approve"]
+
+
+async def test_only_operators_see_the_queue_and_late_requests_are_marked(counter: Counter) -> None:
+    alice = await counter.site.browser().join(ALICE)
+    request_id = await opened(alice, "export")
+    assert (await alice.get(QUEUE)).status_code == 403
+    counter.clock.move(31 * DAY_S)
+    charlie = await counter.site.browser("203.0.113.9").join(CHARLIE)
+    counter.site.make_operator(CHARLIE)
+    await charlie.enrol()
+    (late,) = (await charlie.get(f"{QUEUE}?overdue=true&state=requested")).json()["data"]
+    assert (late["id"], late["is_overdue"]) == (request_id, True)
+    assert (await charlie.get(f"{QUEUE}/drq-none")).status_code == 404

@@ -17,10 +17,12 @@ from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import read, write
 from dragonfly.keys.tables import keys
 from dragonfly.ledger.tables import wallets
-from dragonfly.privacy.certificates import is_genuine, signed_certificate
-from dragonfly.privacy.erasure import Certificate, ErasureRefused, erase_account
+from dragonfly.mail.kinds import MailKind
+from dragonfly.mail.rules import are_right
+from dragonfly.privacy.certificates import certificate_text, is_genuine, signed_certificate
+from dragonfly.privacy.erasure import STAYS_WHY, Certificate, ErasureRefused, Stays, erase_account, is_deleted
 from dragonfly.privacy.export import Export, shown_columns
-from dragonfly.privacy.inventory import personal_tables
+from dragonfly.privacy.inventory import Category, personal_tables
 from dragonfly.privacy.ownership import OWNED_BY_NOBODY, owned_tables, rows_of, unowned_tables
 from dragonfly.privacy.signing import public_key_of
 from tests.factories import Customer, MovableClock, make_customer, make_key
@@ -155,3 +157,18 @@ def test_a_certificate_is_signed() -> None:
     assert not is_genuine(signed, public_key_of(b"b" * 32))
     assert not is_genuine(signed.replace('"sessions": 2', '"sessions": 3'), public_key_of(b"a" * 32))
     assert not is_genuine("{}", public_key_of(b"a" * 32))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_certificate_of_the_fullest_life_fits_into_its_mail(language: str) -> None:
+    deleted = {table.name: 10**9 for table, entry in owned_tables() if is_deleted(table, entry)}
+    stays = tuple(
+        Stays(table.name, entry.entry.purpose, 10**9, STAYS_WHY[Category.PAYMENT], entry.entry.lifetime, 10**15)
+        for table, entry in owned_tables()
+        if not is_deleted(table, entry)
+    )
+    certificate = Certificate("acc-a", 1, deleted, {"keys": 1, "accounts": 1}, stays, OWNED_BY_NOBODY, 10**12)
+    values = {"certificate": certificate_text(certificate, language), "reference": "drq-1", "time": "now"}
+    assert are_right(MailKind.DELETION_DONE, values)
+    detail = f"Request drq-{'0' * 32}\n\n{values['certificate']}"
+    assert are_right(MailKind.OPERATOR_ALERT, {"time": "now", "event": "account_erased", "detail": detail})

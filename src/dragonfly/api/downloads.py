@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -95,6 +95,9 @@ class Download(Response):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone.done():
                         return
+            await asyncio.sleep(0)  # whoever left with the last piece is noticed now
+            if gone.done():
+                return
             await self._downloads.done(self._request_id)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
@@ -102,7 +105,8 @@ class Download(Response):
         finally:
             gone.cancel()
             self._downloads.running -= 1
-            await asyncio.to_thread(pieces.close)
+            with suppress(ValueError):  # a thread makes a piece that nobody waits for; then it closes itself
+                await asyncio.to_thread(pieces.close)
 
 
 async def _disconnected(receive: Receive) -> None:
