@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 from dragonfly.app.rights import rights_tools
 from dragonfly.app.setup import peppers_of
-from dragonfly.cli.customers import COMMAND_LINE
 from dragonfly.cli.failures import REFUSED
 from dragonfly.cli.opening import ConfigFile, opened
 from dragonfly.cli.output import AsJson, JsonValue, show_fields, show_json, show_line, show_table
+from dragonfly.cli.values import COMMAND_LINE, PAGE
 from dragonfly.core.clock import SystemClock
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.infra.database import read, write
@@ -34,7 +34,6 @@ from dragonfly.rights.actions import (
 from dragonfly.rights.queries import DataRequest, request_by_id, requests_page
 from dragonfly.rights.rules import Origin, RequestKind, State
 
-PAGE = 1_000
 WORDS = "in the operator's words"
 
 rights_commands = typer.Typer(no_args_is_help=True, help="Requests for a copy of one's data and for deletion.")
