@@ -7,6 +7,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := src tests bench
+TEST_PROCESSES ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test kill-test stripe-test install-node check format-check lint types layers bench bench-quick fmt clean
@@ -21,7 +22,7 @@ serve: $(VENV)/.installed ## Run the gateway from dragonfly.toml and the environ
 	@exec $(BIN)/dragonfly serve
 
 test: $(VENV)/.testable install-node ## Install what the tests need and run them all (pages: with Debian's chromium)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 4 --dist worksteal
 
 kill-test: $(VENV)/.testable ## The long version of the tests that kill and starve it (about twenty minutes)
 	@KILLS=200 OUTAGE_S=30 $(BIN)/python -m pytest tests/store/test_kill.py tests/system/test_kill.py \

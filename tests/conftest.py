@@ -1,11 +1,13 @@
 """Databases for tests: every test that asks for `empty_url`, `url` or `engine` runs on SQLite and on PostgreSQL.
 
-PostgreSQL is the server that TEST_POSTGRESQL_URL names (its user must be allowed to create databases), else one
-that is started for this run; each test gets a database of its own.
+PostgreSQL is the server that TEST_POSTGRESQL_URL names (its user may create databases, and as a superuser is faster),
+else one that is started for each process of the run. A test gets a database of its own, or one that is emptied
+before it.
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from sqlalchemy import Engine
 
 from dragonfly.infra.database import open_engine
 from dragonfly.migrations import upgrade
-from tests.factories import MovableClock
+from tests.factories import MovableClock, make_database
 from tests.postgres import WHEEL, PostgresServer, find_wheel, postgres_database, postgres_server
+from tests.reused import ReusedDatabase
 
 SERVER_VARIABLE = "TEST_POSTGRESQL_URL"
 
@@ -33,15 +36,23 @@ def postgresql_server_url() -> Iterator[str]:
 def postgresql_template(postgresql_server_url: str) -> Iterator[str]:
     """A migrated database that is only copied."""
     with postgres_database(postgresql_server_url) as url:
-        _migrate(url)
+        engine = open_engine(url)
+        upgrade(engine)
+        engine.dispose()
         yield url
+
+
+@pytest.fixture(scope="session")
+def reused_postgresql(postgresql_server_url: str, postgresql_template: str) -> Iterator[ReusedDatabase]:
+    """A migrated database that tests have one after the other."""
+    with closing(ReusedDatabase(postgresql_server_url, postgresql_template)) as reused:
+        yield reused
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server_url: str, postgresql_template: str) -> Iterator[str]:
-    """The URL of a migrated PostgreSQL database."""
-    with postgres_database(postgresql_server_url, postgresql_template) as url:
-        yield url
+def postgresql_url(reused_postgresql: ReusedDatabase) -> str:
+    """The URL of a migrated PostgreSQL database without rows."""
+    return reused_postgresql.take()
 
 
 @pytest.fixture
@@ -66,9 +77,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a migrated database."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgresql_url"))
-    url = f"sqlite:///{tmp_path}/dragonfly.db"
-    _migrate(url)
-    return url
+    make_database(tmp_path).dispose()
+    return f"sqlite:///{tmp_path}/dragonfly.db"
 
 
 @pytest.fixture
@@ -89,9 +99,3 @@ def _wheel() -> Path:
     if wheel is None:
         pytest.skip(f"no PostgreSQL: {WHEEL} is not installed, and {SERVER_VARIABLE} names no server")
     return wheel
-
-
-def _migrate(url: str) -> None:
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()

@@ -10,7 +10,7 @@ from dragonfly.providers.connection import BrokenKind, Connection
 from dragonfly.providers.pool import Pool, PoolLimits
 from dragonfly.providers.requests import request_head
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class MovedClock:

@@ -7,15 +7,14 @@ object has `email` and `verified` only with the scope `email`.
 
 import base64
 import hashlib
-import json
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.json_server import Asked, Told, json_server
 
 CLIENT_ID, CLIENT_SECRET = "1234567890", "discord-secret-7f3a"
 
@@ -39,6 +38,14 @@ class FakeDiscord:
         code = secrets.token_urlsafe(22)
         self.codes[code] = {"query": query, "user": user}
         return {"code": code, "state": query["state"]}
+
+    def answer(self, asked: Asked) -> Told:
+        if (asked.method, asked.path) == ("GET", "/api/users/@me"):
+            return Told(*self.user(asked.headers.get("authorization", "")))
+        is_form = asked.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        if is_form and (asked.method, asked.path) == ("POST", "/api/oauth2/token"):
+            return Told(*self.exchange({name: values[0] for name, values in parse_qs(asked.body.decode()).items()}))
+        return Told(404, {"message": "404: Not Found", "code": 0})
 
     def exchange(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         self.forms.append(form)
@@ -90,41 +97,5 @@ def a_user(number: int, email: str | None, *, verified: bool | None = True, name
 def fake_discord() -> Iterator[FakeDiscord]:
     """Serves until the end of the block."""
     discord = FakeDiscord()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            is_form = self.headers["Content-Type"].startswith("application/x-www-form-urlencoded")
-            form = {name: values[0] for name, values in parse_qs(body).items()}
-            is_known = is_form and self.path == "/api/oauth2/token"
-            self._answer(*(discord.exchange(form) if is_known else (404, {"message": "404: Not Found", "code": 0})))
-
-        def do_GET(self) -> None:
-            is_known = self.path == "/api/users/@me"
-            found = discord.user(self.headers.get("Authorization", ""))
-            self._answer(*(found if is_known else (404, {"message": "404: Not Found", "code": 0})))
-
-        def _answer(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    discord.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with json_server(discord.answer) as discord.url:
         yield discord
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

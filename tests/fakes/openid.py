@@ -1,11 +1,8 @@
 """An OpenID provider whose id tokens a test makes as it likes, and what a browser does at a real one."""
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,13 +10,16 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
+from tests.fakes.json_server import Asked, Told, json_server
+from tests.fakes.upstream import WAIT_S
+
 CLIENT_ID, CLIENT_SECRET = "google-client", "google-secret-7f3a"
 
 
 def agree(url: str, sub: str, **claims: Any) -> dict[str, str]:
     """Somebody with those claims signs in at oidc-provider-mock: the query that the browser brings back."""
     parts = urlsplit(url)
-    with httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}") as browser:
+    with httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=WAIT_S) as browser:
         assert browser.put(f"/users/{sub}", json=claims).status_code == 204
         answer = browser.post(f"{parts.path}?{parts.query}", data={"sub": sub})
     assert answer.status_code == 302, answer.text
@@ -55,50 +55,22 @@ class ForgingProvider:
             "name": "Alice",
         }
 
-    def answer(self, path: str) -> tuple[int, Any]:
-        self.asked.append(path)
-        if path == "/.well-known/openid-configuration":
+    def answer(self, asked: Asked) -> Told:
+        self.asked.append(asked.path)
+        if asked.path == "/.well-known/openid-configuration":
             names = {"authorization": "/authorize", "token": "/token"}
             endpoints = {f"{name}_endpoint": self.url + target for name, target in names.items()}
-            return 200, {"issuer": self.url, "jwks_uri": self.url + "/keys", **endpoints}
-        if path == "/keys":
-            return 200, KeySet([self.key]).as_dict(private=False)
-        if path == "/token":
-            return 200, {"token_type": "Bearer", "access_token": "x", "id_token": self.make(self.claims)}
-        return 404, {}
+            return Told(200, {"issuer": self.url, "jwks_uri": self.url + "/keys", **endpoints})
+        if asked.path == "/keys":
+            return Told(200, KeySet([self.key]).as_dict(private=False))
+        if asked.path == "/token":
+            return Told(200, {"token_type": "Bearer", "access_token": "x", "id_token": self.make(self.claims)})
+        return Told(404, {})
 
 
 @contextmanager
 def forging_provider() -> Iterator[ForgingProvider]:
     """Serves until the end of the block."""
     provider = ForgingProvider()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            status, body = provider.answer(self.path)
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    provider.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with json_server(provider.answer) as provider.url:
         yield provider
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -57,33 +57,9 @@ class _Broken(sqlite3.OperationalError, psycopg.OperationalError):
     sqlite_errorcode = SQLITE_IOERR
 
 
-class _SqliteConnection(sqlite3.Connection):
-    outage: Outage
+class _Connection:
+    """Commits as the trouble has it; stands before a driver's class."""
 
-    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:
-        return super().cursor(factory or _SqliteCursor)
-
-    def commit(self) -> None:
-        self.outage.check()
-        trouble = self.outage.trouble
-        if trouble is Trouble.COMMIT_FAILS:
-            super().rollback()
-            raise self.outage.error()
-        super().commit()
-        if trouble is Trouble.COMMIT_LOST:
-            raise self.outage.error()
-
-
-class _SqliteCursor(sqlite3.Cursor):
-    def execute(self, *arguments: Any) -> Any:
-        outage = getattr(self.connection, "outage", None)
-        if outage is not None:
-            outage.check()
-            outage.statements += 1
-        return super().execute(*arguments)
-
-
-class _PostgresConnection(psycopg.Connection[Any]):
     outage: Outage
 
     def commit(self) -> None:
@@ -97,10 +73,29 @@ class _PostgresConnection(psycopg.Connection[Any]):
             raise self.outage.error()
 
 
-class _PostgresCursor(psycopg.Cursor[Any]):
+class _Cursor:
+    """Counts statements and lets none through while the database is away."""
+
     def execute(self, *arguments: Any, **options: Any) -> Any:
         outage = getattr(self.connection, "outage", None)
         if outage is not None:
             outage.check()
             outage.statements += 1
         return super().execute(*arguments, **options)
+
+
+class _SqliteCursor(_Cursor, sqlite3.Cursor):
+    pass
+
+
+class _SqliteConnection(_Connection, sqlite3.Connection):
+    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:
+        return super().cursor(factory or _SqliteCursor)
+
+
+class _PostgresCursor(_Cursor, psycopg.Cursor[Any]):
+    pass
+
+
+class _PostgresConnection(_Connection, psycopg.Connection[Any]):
+    pass

@@ -154,7 +154,7 @@ class FakePurse:
 
     async def settled(self, count: int = 1) -> Settlement:
         """Waits until `count` settlements have come in all; returns the last of them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.settlements) < count:
                 self._changed.clear()
                 await self._changed.wait()

@@ -10,16 +10,11 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.fakes.json_server import Asked, Told, json_server
+
 API_KEY = "re_test_0123456789"
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-    """Several postmen connect at once; the default of 5 makes the kernel turn some away."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Trouble:
 
 
 class FakeResend:
-    """One running server. `mails` are those that would have reached somebody."""
+    """One server, reached at `url` while it runs. `mails` are those that would have reached somebody."""
 
     def __init__(self) -> None:
         self.mails: list[dict[str, Any]] = []
@@ -45,11 +40,7 @@ class FakeResend:
         self._answers: dict[str, tuple[str, str]] = {}
         self.changed = threading.Condition()
         """Told of each request."""
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = ""
 
     @property
     def keys(self) -> list[str]:
@@ -58,27 +49,22 @@ class FakeResend:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["FakeResend"]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with json_server(self.answer) as self.url:
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
-    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """Status, body and headers; status 0: the connection ends without an answer."""
+    def answer(self, asked: Asked) -> Told:
+        headers = dict(asked.headers)
         with self.changed:
             self.requests.append(headers)
             self.changed.notify_all()
             trouble = self.troubles.pop(0) if self.troubles else None
             if trouble is not None and not trouble.is_accepted:
-                return trouble.status, _error(trouble.status, trouble.name), trouble.headers
-            status, shown = self._accept(path, headers, body)
+                return Told(trouble.status, _error(trouble.status, trouble.name), trouble.headers)
+            status, shown = self._accept(asked.path, headers, asked.body)
             if trouble is not None:
-                return trouble.status, _error(trouble.status, trouble.name), trouble.headers
-            return status, shown, {"ratelimit-limit": "5", "ratelimit-remaining": "4", "ratelimit-reset": "1"}
+                return Told(trouble.status, _error(trouble.status, trouble.name), trouble.headers)
+            limits = {"ratelimit-limit": "5", "ratelimit-remaining": "4", "ratelimit-reset": "1"}
+            return Told(status, shown, limits)
 
     def _accept(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
         if path != "/emails":
@@ -108,28 +94,3 @@ class FakeResend:
 
 def _error(status: int, name: str) -> dict[str, Any]:
     return {"statusCode": status, "message": "Words that may quote alice@example.com.", "name": name}
-
-
-def _handler(fake: FakeResend) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, shown, extra = fake.answer(self.path, headers, body)
-            if status == 0:
-                self.close_connection = True
-                return
-            content = json.dumps(shown).encode()
-            self.send_response(status)
-            for name, value in {**extra, "Content-Type": "application/json"}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    return Handler

@@ -29,6 +29,7 @@ from dragonfly.ledger.queries import EMPTY_WALLET, wallet_of
 from dragonfly.mail.tables import mail_outbox
 from dragonfly.settings import AccountSettings, ServerSettings, Settings
 from tests.factories import PEPPER, MovableClock
+from tests.fakes.upstream import WAIT_S
 
 PASSWORD = "a long enough passphrase"
 CONSENT = {"adult": True, "terms_version": "2026-03-08", "policy_version": "2026-03-08"}
@@ -54,7 +55,8 @@ class Browser:
         self.key = ECKey.generate_key("P-256")
         self.ip = ip
         self.tokens: dict[str, Any] = {}
-        self.client = httpx.AsyncClient(base_url=site.url, headers={"User-Agent": "Mozilla/5.0 (Test)"})
+        agent = {"User-Agent": "Mozilla/5.0 (Test)"}
+        self.client = httpx.AsyncClient(base_url=site.url, headers=agent, timeout=WAIT_S)
 
     def proof(self, method: str, path: str, token: str | None = None, **changes: Any) -> str:
         """A proof for one request; `changes` replace claims."""

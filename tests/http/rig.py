@@ -25,7 +25,7 @@ from tests.fakes.purse import COMPLETION_NUSD, KEY, PROMPT_NUSD, FakePurse
 from tests.fakes.upstream import FakeUpstream, Received, Script
 
 MODEL = "deepseek/deepseek-flash"
-WAIT_S = 10.0
+WAIT_S = 60.0
 UPSTREAM_SECRET = "upstream-secret-7f3a"
 
 

@@ -35,7 +35,7 @@ GROWING_MODEL = "acme/growing"
 PROMPT_NUSD, COMPLETION_NUSD = 1_000, 2_000
 """Per token, for the customer. The provider bills half of it."""
 CONTEXT_TOKENS, OUTPUT_TOKENS = 100_000, 8_000
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def make_catalog() -> Catalog:

@@ -25,7 +25,7 @@ COST = "0.00005"
 """Of an answer with USAGE."""
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "2"))
 """How long tests keep the database away; some answers wait for it."""
-WAIT_S = 20.0 + OUTAGE_S
+WAIT_S = 60.0 + OUTAGE_S
 UNLOCKED = '[privacy]\nlockdown = "off"\n'
 """For tests that look into the process: one that is locked down shows its descriptors to root only."""
 DONE = b"data: [DONE]\n\n"

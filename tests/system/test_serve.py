@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.system.program import Program
+from tests.system.served import WAIT_S
 
 RESIDENT_MIB_MAX = 120
 """129 were measured. Libraries are most of it: SQLAlchemy 28, FastAPI 15, psycopg, Alembic and signatures 10 each."""
@@ -24,7 +25,8 @@ async def test_it_starts_from_the_environment_alone_and_needs_little(program: Pr
         address = f"http://127.0.0.1:{started['port']}"
         account = program.run("account", "create", "Alice").output.strip()
         key = program.run("key", "create", account).output.strip()
-        async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {key}"}) as client:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=WAIT_S) as client:
             assert (await client.get("/readyz")).json() == {"status": "ready", "checks": {"database": "ok"}}
             models = (await client.get("/v1/models")).json()["data"]
             refused = await client.post(
@@ -50,7 +52,9 @@ async def test_it_starts_from_a_file_alone(program: Program) -> None:
     )
     async with program.running("serve", "--config", "elsewhere.toml") as running:
         started = json.loads(await running.until('"started"', errors=True))
-        async with httpx.AsyncClient(base_url=f"http://{started['host']}:{started['port']}") as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{started['host']}:{started['port']}", timeout=WAIT_S
+        ) as client:
             wrong = await client.get("/healthz")
             right = await client.get("/healthz", headers={"Host": "api.example.com"})
         assert (wrong.status_code, right.status_code) == (421, 200)

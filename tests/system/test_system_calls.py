@@ -19,7 +19,7 @@ from dragonfly.privacy.audit.provider import EchoingProvider
 STRACE = shutil.which("strace")
 CALLS = "write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,splice,ftruncate"
 TO_A_FILE = re.compile(r"^\d+ +\w+\(\d+</(?!dev/)")
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 async def traced(trace: Path) -> str:

@@ -127,9 +127,9 @@ async def test_a_wrong_key_and_a_server_that_is_not_there_are_told_apart(resend:
     async with to_resend(resend, key="re_wrong") as transport:
         with pytest.raises(MailFailed, match="configuration_refused"):
             await transport.send(make_message())
-    gone = FakeResend()
+    with FakeResend().running() as gone:
+        pass
     async with to_resend(gone) as transport:
-        gone._server.server_close()
         with pytest.raises(MailFailed, match="provider_away"):
             await transport.send(make_message())
 

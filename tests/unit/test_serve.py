@@ -87,7 +87,7 @@ async def test_a_signal_lets_the_running_answer_finish_and_then_stops_in_order(
 ) -> None:
     house.may_answer.clear()
     serving = house.start(stops=(house.step("first"), house.step("second")))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await house.started.wait()
         reader, writer = await house.connect()
         writer.write(REQUEST)
@@ -106,7 +106,7 @@ async def test_a_signal_lets_the_running_answer_finish_and_then_stops_in_order(
 async def test_an_answer_that_does_not_end_holds_up_the_stop_for_its_bound_only(house: House) -> None:
     house.may_answer.clear()
     serving = house.start(shutdown_s=0.3)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await house.started.wait()
         _, writer = await house.connect()
         writer.write(REQUEST)
@@ -119,7 +119,7 @@ async def test_an_answer_that_does_not_end_holds_up_the_stop_for_its_bound_only(
 
 async def test_nothing_listens_any_more_after_the_stop(house: House) -> None:
     serving = house.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await house.started.wait()
         stop()
         await serving

@@ -1,6 +1,5 @@
 """The simulated Stripe, asked by the real SDK over HTTP: shapes, states, errors, idempotency, lists, deliveries."""
 
-import http.server
 import json
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from dragonfly.payments.simulated.faults import Outage
 from dragonfly.payments.simulated.state import Json
 from tests.factories import MovableClock
 from tests.fakes.contract import differences
+from tests.fakes.json_server import Asked, Told, json_server
 
 PAID = CARDS[0].number
 THREE_D_SECURE = "4000000000003220"
@@ -320,32 +320,18 @@ def test_events_are_signed_as_the_sdk_expects_and_delivered_until_they_are_taken
     everything = threading.Event()
     answers = iter([500, 200, 200, 200])
 
-    class Webhook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            stripe.WebhookSignature.verify_header(
-                body, self.headers["Stripe-Signature"], fake.webhook_secret, tolerance=None
-            )
-            status = next(answers)
-            self.send_response(status)
-            self.end_headers()
-            if status == 200:
-                taken.append(json.loads(body)["type"])
-            if len(taken) == 3:
-                everything.set()
+    def webhook(asked: Asked) -> Told:
+        signature = asked.headers["stripe-signature"]
+        stripe.WebhookSignature.verify_header(asked.body, signature, fake.webhook_secret, tolerance=None)
+        status = next(answers)
+        if status == 200:
+            taken.append(json.loads(asked.body)["type"])
+        if len(taken) == 3:
+            everything.set()
+        return Told(status, {})
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Webhook)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        fake.deliver_to(f"http://127.0.0.1:{server.server_address[1]}/webhooks/stripe")
+    with json_server(webhook) as address:
+        fake.deliver_to(f"{address}/webhooks/stripe")
         fake.pay(checkout(client).id)
         assert everything.wait(30)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert taken == ["payment_intent.succeeded", "charge.succeeded", "checkout.session.completed"]
