@@ -1,5 +1,7 @@
 """Puts the pages together."""
 
+from functools import cache
+
 from fastapi import APIRouter
 
 from dragonfly.api.desk import Desk
@@ -22,7 +24,8 @@ def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRout
         manifest=load_manifest(),
         providers=configured.catalog.providers(),
         lockdown=configured.lockdown,
-        public_key=public_key_of(signing_key(peppers)),
+        # When it is asked for: its library takes a process 8 MiB.
+        find_public_key=cache(lambda: public_key_of(signing_key(peppers))),
     )
     pages = Pages(configured.settings.mail.from_name, configured.settings.server.public_url)
     routes = web_routes(pages, running, desk.engine, desk.threads, desk.clock.now_ns)

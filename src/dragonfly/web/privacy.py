@@ -56,8 +56,12 @@ class Running:
     manifest: Manifest
     providers: tuple[Provider, ...]
     lockdown: Lockdown
-    public_key: str
-    """With which anybody can check what this installation signed."""
+    find_public_key: Callable[[], str]
+
+    @property
+    def public_key(self) -> str:
+        """With which anybody can check what this installation signed."""
+        return self.find_public_key()
 
     @property
     def contact(self) -> str:
