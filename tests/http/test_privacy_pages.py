@@ -45,7 +45,7 @@ class Site:
     async def get(self, path: str, **headers: str) -> httpx.Response:
         app = FastAPI()
         threads = DatabaseThreads()
-        running = Running(self.settings, load_manifest(), self.providers, self.lockdown, public_key_of(KEY))
+        running = Running(self.settings, load_manifest(), self.providers, self.lockdown, lambda: public_key_of(KEY))
         app.add_exception_handler(NoReport, lambda _request, _failure: Response(status_code=NoReport.status))
         app.include_router(web_routes(Pages("Acme"), running, self.engine, threads, lambda: START_NS))
         transport = httpx.ASGITransport(app=app)
