@@ -30,8 +30,9 @@ def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRout
     pages = Pages(configured.settings.mail.from_name, configured.settings.server.public_url)
     routes = web_routes(pages, running, desk.engine, desk.threads, desk.clock.now_ns)
     routes.include_router(statistics_routes(pages, desk.engine, desk.threads, desk.clock.now_ns))
-    routes.include_router(people_routes(pages, _welcome(configured.settings)))
-    routes.include_router(dashboard_routes(pages))
+    welcome = _welcome(configured.settings)
+    routes.include_router(people_routes(pages, welcome))
+    routes.include_router(dashboard_routes(pages, welcome.providers))
     return routes
 
 

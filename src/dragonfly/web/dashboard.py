@@ -7,17 +7,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dragonfly.web.pages import Pages, Place, language_of
+from dragonfly.web.people import offered
 
-PLACES = (Place("/dashboard", "overview.html", "overview.js", "overview.title"),)
+PLACES = (
+    Place("/dashboard", "overview.html", "overview.js", "overview.title"),
+    Place("/dashboard/keys", "keys.html", "keys.js", "keys.title"),
+    Place("/dashboard/usage", "usage.html", "usage.js", "usage.title"),
+    Place("/dashboard/wallet", "wallet.html", "wallet.js", "wallet.title"),
+    Place("/dashboard/support", "help.html", "help.js", "support.title"),
+    Place("/dashboard/settings", "settings.html", "settings.js", "settings.title"),
+)
 """In the order of the navigation."""
-SUPPORT = Place("/support", "support.html", "support.js", "support.title")
+OTHERS = (
+    Place("/dashboard/receipt", "receipt.html", "receipt.js", "receipt.title"),
+    Place("/support", "support.html", "support.js", "support.title"),
+)
 
 
-def dashboard_routes(pages: Pages) -> APIRouter:
+def dashboard_routes(pages: Pages, providers: tuple[str, ...]) -> APIRouter:
     """The pages; nothing in them is about anybody."""
     routes = APIRouter(include_in_schema=False)
-    values: Mapping[str, object] = {"places": PLACES}
-    for place in (*PLACES, SUPPORT):
+    values: Mapping[str, object] = {"places": PLACES, "providers": offered(providers)}
+    for place in (*PLACES, *OTHERS):
         _add(routes, pages, place, values)
     return routes
 

@@ -38,8 +38,7 @@ class Welcome:
 def people_routes(pages: Pages, welcome: Welcome) -> APIRouter:
     """The pages; nothing in them is about anybody."""
     routes = APIRouter(include_in_schema=False)
-    offered = [{"name": name, "title": PROVIDER_NAMES[name]} for name in welcome.providers]
-    values: Mapping[str, object] = {"welcome": welcome, "providers": offered}
+    values: Mapping[str, object] = {"welcome": welcome, "providers": offered(welcome.providers)}
     for place in PLACES:
         _add(routes, pages, place, values)
 
@@ -60,6 +59,11 @@ def people_routes(pages: Pages, welcome: Welcome) -> APIRouter:
         return pages.render("terms.html", language, "/terms", {"title": title, **values})
 
     return routes
+
+
+def offered(providers: tuple[str, ...]) -> list[dict[str, str]]:
+    """Providers as templates show them."""
+    return [{"name": name, "title": PROVIDER_NAMES[name]} for name in providers]
 
 
 def _add(routes: APIRouter, pages: Pages, place: Place, values: Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
 // Speaks to the account API: JSON both ways, a proof with every request, and one kind of error.
 
 import { address } from "./dom.js";
-import { access, forget, keep, learnTime, proof } from "./session.js";
+import { access, forget, learnTime, proof } from "./session.js";
 
 /** An answer that is an error, or no answer at all (`code` "offline"). */
 export class Refusal extends Error {
@@ -105,5 +105,3 @@ export async function all(path, most = 1_000) {
   } while (cursor !== null && found.length < most);
   return found;
 }
-
-export { keep };

@@ -1,22 +1,33 @@
 // What follows a sign-in, however it was made: the second factor when there is one, then the page that was wanted.
 
-import { ask } from "./api.js";
+import { ask, call } from "./api.js";
 import { address, fill, h, one } from "./dom.js";
 import { onSend } from "./form.js";
-import { keep } from "./session.js";
+import { keep, stored } from "./session.js";
 import { word } from "./words.js";
 
 const HOME = "/dashboard";
 const ALLOWED = /^\/(dashboard|auth)(\/|\?|#|$)/;
 
 /** Goes on with the answer to a sign-in. */
-export function arrive(answer) {
+export async function arrive(answer) {
   if (answer.status === "second_factor_needed") {
     askForCode(answer.ticket);
     return;
   }
-  if (answer.status === "signed_in") keep(answer);
+  const before = stored();
+  keep(answer);
+  if (before?.id && before.id !== answer.session_id) await end(before.id);
   location.replace(wanted());
+}
+
+/** The session that this browser had before is of no use to anybody any more. */
+async function end(sessionId) {
+  try {
+    await call("DELETE", `/api/me/sessions/${sessionId}`);
+  } catch {
+    // it had ended, or was somebody else's
+  }
 }
 
 /** Where somebody wanted to go before signing in: only ever a page of ours. */
@@ -43,7 +54,7 @@ function askForCode(ticket) {
     h("p", { class: "actions" }, h("button", { type: "submit" }, word("script.code_send"))),
   );
   onSend(form, async ({ code }) => {
-    arrive(await ask("POST", "/api/auth/second-factor", { ticket, code: code.replaceAll(" ", "") }));
+    await arrive(await ask("POST", "/api/auth/second-factor", { ticket, code: code.replaceAll(" ", "") }));
   });
   document.querySelector("h1").textContent = word("script.code_title");
   fill(one("content"), form);

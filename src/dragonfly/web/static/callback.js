@@ -18,7 +18,7 @@ await begin(async () => {
       const body = { code: told.get("code"), state: told.get("state"), ...(told.has("iss") && { iss: told.get("iss") }) };
       const answer = await ask("POST", `/api/auth/${encodeURIComponent(provider)}/finish`, body);
       if (answer.status === "connected") location.replace(address("/dashboard/settings"));
-      else arrive(answer);
+      else await arrive(answer);
       return;
     }
   } catch (error) {

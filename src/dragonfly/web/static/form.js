@@ -1,7 +1,8 @@
 // Forms that scripts send: one at a time, with what went wrong said aloud beside the button.
 
+import { signInAddress } from "./api.js";
+import { h, one } from "./dom.js";
 import { isPossible } from "./session.js";
-import { one } from "./dom.js";
 import { troubleOf, word } from "./words.js";
 
 /** Calls `work` with the form's values when it is sent; what `work` throws is told in the form. */
@@ -28,6 +29,10 @@ export async function attempt(place, work, buttons = [...place.querySelectorAll(
     await work();
   } catch (error) {
     trouble.textContent = troubleOf(error);
+    if (error.code === "sign_in_again") {
+      trouble.append(" ", h("a", { href: signInAddress({ again: "1" }) }, word("script.sign_in_again")));
+    }
+    trouble.scrollIntoView({ block: "nearest" });
     if (!error.code) console.error(error);
   } finally {
     place.removeAttribute("aria-busy");

@@ -6,6 +6,7 @@ const locale = language === "zh" ? "zh-CN" : "en-US";
 const whole = new Intl.NumberFormat(locale);
 const short = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 const moments = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+const shortDays = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", timeZone: "UTC" });
 const days = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
 
 /** Decimal text of dollars; `places` are the least to show, more are shown when they are there. */
@@ -37,6 +38,11 @@ export function moment(text) {
 /** A UTC day. */
 export function day(text) {
   return text ? days.format(new Date(`${text.slice(0, 10)}T00:00:00Z`)) : "—";
+}
+
+/** A UTC day of this year. */
+export function shortDay(text) {
+  return shortDays.format(new Date(`${text.slice(0, 10)}T00:00:00Z`));
 }
 
 /** Sums decimal texts of dollars exactly. */

@@ -15,6 +15,6 @@ await begin(() => {
     fill(one("content"), h("p", { class: "lead", role: "status" }, word("script.reset_mailed", { email })));
   });
   onSend(one("choose"), async ({ password }) => {
-    arrive(await ask("POST", "/api/auth/password-reset/confirm", { token, password }));
+    await arrive(await ask("POST", "/api/auth/password-reset/confirm", { token, password }));
   });
 });

@@ -32,6 +32,7 @@ export function stored() {
 /** Keeps the pair of an answer to a sign-in or a refresh. */
 export function keep(answer) {
   const session = {
+    id: answer.session_id,
     access: answer.access_token,
     refresh: answer.refresh_token,
     endsAt: Date.now() + answer.expires_in * 1000,

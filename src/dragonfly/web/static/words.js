@@ -9,6 +9,11 @@ export function word(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
+/** The words of a key that may be unknown, such as a kind that is newer than this page. */
+export function wordOr(key, other) {
+  return words[key] ?? other;
+}
+
 /** What to tell people about something that went wrong. */
 export function troubleOf(error) {
   const known = words[`errors.${error.code}`];
