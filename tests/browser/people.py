@@ -39,20 +39,24 @@ class House:
 class Person:
     """Somebody with a browser profile of their own, and all that their browser did."""
 
-    def __init__(self, house: House, context: BrowserContext, page: Page) -> None:
+    def __init__(self, house: House, browser: Browser, context: BrowserContext, page: Page) -> None:
         self.house = house
+        self.browser = browser
         self.context = context
         self.page = page
         self.hosts: set[str] = set()
+        self.elsewhere: set[str] = set()
+        """Hosts that this person is led to: Stripe's."""
         self.complaints: list[str] = []
 
     @classmethod
     @contextlib.asynccontextmanager
     async def arrives(cls, house: House, browser: Browser, locale: str = "en-US") -> AsyncIterator["Person"]:
         context = await browser.new_context(locale=locale, viewport={"width": 1100, "height": 800})
+        await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=house.url)
         context.set_default_timeout(WAIT_MS)
         await context.add_init_script(WATCH)
-        person = cls(house, context, await context.new_page())
+        person = cls(house, browser, context, await context.new_page())
         context.on("request", person._note_request)
         context.on("console", person._note_words)
         context.on("weberror", lambda error: person.complaints.append(f"thrown: {error.error}"))
@@ -101,12 +105,12 @@ class Person:
         found: dict[str, str] = await self.page.evaluate("({...localStorage})")
         return found
 
-    async def check(self, *, others: tuple[str, ...] = ()) -> None:
-        """Nothing was kept but the session, and nobody was spoken to but the house and `others`."""
+    async def check(self) -> None:
+        """Nothing was kept but the session, and nobody was spoken to but the house and who it leads to."""
         if self.page.url.startswith(self.house.url):
             assert set(await self.stored()) <= {ENTRY}
         assert await self.context.cookies() == []
-        assert self.hosts <= {urlsplit(self.house.url).netloc, *others}
+        assert self.hosts <= {urlsplit(self.house.url).netloc, *self.elsewhere}
         assert self.complaints == []
 
     def _note_request(self, request: Request) -> None:

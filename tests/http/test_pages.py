@@ -13,12 +13,16 @@ from dragonfly.web.pages import Pages, asset_routes
 from dragonfly.web.people import Welcome, people_routes
 
 WELCOME = Welcome(("discord", "google"), True, "2026-03-08", "", "2026-03-08")
-PATHS = [place.path for place in (*people.PLACES, *dashboard.PLACES, dashboard.SUPPORT)]
+PATHS = [place.path for place in (*people.PLACES, *dashboard.PLACES, *dashboard.OTHERS)]
 
 
 def site(welcome: Welcome = WELCOME) -> httpx.AsyncClient:
     pages, app = Pages("Acme", "https://dragonfly.example"), FastAPI()
-    for router in (people_routes(pages, welcome), dashboard_routes(pages), asset_routes(pages.assets)):
+    for router in (
+        people_routes(pages, welcome),
+        dashboard_routes(pages, welcome.providers),
+        asset_routes(pages.assets),
+    ):
         app.include_router(router)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 

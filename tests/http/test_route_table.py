@@ -42,6 +42,12 @@ GET /assets/{version}/{name}
 GET /auth/callback/{provider}
 GET /confirm-email
 GET /dashboard
+GET /dashboard/keys
+GET /dashboard/receipt
+GET /dashboard/settings
+GET /dashboard/support
+GET /dashboard/usage
+GET /dashboard/wallet
 GET /privacy
 GET /privacy/status
 GET /privacy/audit

@@ -17,7 +17,12 @@ from dragonfly.web.privacy import Running, web_routes
 from dragonfly.web.statistics import statistics_routes
 
 
-def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRouter:
+def site_pages(settings: Settings) -> Pages:
+    """What every page is made with."""
+    return Pages(settings.mail.from_name, settings.server.public_url)
+
+
+def site_routes(configured: Configured, desk: Desk, peppers: Peppers, pages: Pages) -> APIRouter:
     """Every page, with style sheet and scripts."""
     running = Running(
         settings=configured.settings,
@@ -27,7 +32,6 @@ def site_routes(configured: Configured, desk: Desk, peppers: Peppers) -> APIRout
         # When it is asked for: its library takes a process 8 MiB.
         find_public_key=cache(lambda: public_key_of(signing_key(peppers))),
     )
-    pages = Pages(configured.settings.mail.from_name, configured.settings.server.public_url)
     routes = web_routes(pages, running, desk.engine, desk.threads, desk.clock.now_ns)
     routes.include_router(statistics_routes(pages, desk.engine, desk.threads, desk.clock.now_ns))
     welcome = _welcome(configured.settings)

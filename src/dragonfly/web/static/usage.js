@@ -53,12 +53,13 @@ function drawChart() {
   const measure = filters.elements.measure.value;
   const points = span().map((of) => {
     const total = days.find((one_day) => one_day.day === of);
-    return { day: of, value: valueOf(total, measure), label: `${day(of)}: ${textOf(total, measure)}` };
+    const text = textOf(total, measure);
+    return { day: of, value: valueOf(total, measure), text, label: `${day(of)}: ${text}` };
   });
   const top = points.reduce((most, point) => (point.value > most.value ? point : most), points[0]);
   const whole = measure === "cost" ? usd(sum(days.map((total) => total.cost_usd))) : compact(points.reduce((so_far, point) => so_far + point.value, 0));
   const title = word(`script.chart_${measure}`, { total: whole });
-  fill(one("chart"), h("p", { class: "note", role: "status" }, title), bars(title, points, top.label.split(": ")[1], shortDay));
+  fill(one("chart"), h("p", { class: "note", role: "status" }, title), bars(title, points, top.text, shortDay, one("chart").clientWidth || 900));
 }
 
 /** Every day from the first to the last of the filters. */
