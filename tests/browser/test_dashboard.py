@@ -18,6 +18,7 @@ WORDS = {"model": "simulated/chat", "max_tokens": 8, "messages": [{"role": "user
 
 async def code_of(page: Page) -> str:
     """What the authenticator application shows, for the secret on the page."""
+    await page.locator("#factor-confirm").wait_for()
     secret = (await page.locator("#factor-secret").inner_text()).replace(" ", "")
     return code_at(base64.b32decode(secret), int(time.time()) // STEP_S)
 
@@ -71,6 +72,7 @@ async def test_a_second_factor_is_asked_for_and_a_recovery_code_does_too(person:
     await person.presses("Set up a second factor")
     await person.types(code=await code_of(page))
     await person.presses("Switch on")
+    await person.sees("Keep these recovery codes in a safe place.")
     codes = await page.locator("#codes code").all_inner_texts()
     assert len(codes) == 10
     await person.goes("/sign-out")
