@@ -52,7 +52,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     program = Program(tmp_path_factory.mktemp("browser"))
     async with program.running("demo", PORT="0") as running:
         await running.until(LAST_LINE)
-        yield House(running)
+        yield House.of_demo(running)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

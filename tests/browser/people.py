@@ -1,12 +1,15 @@
 """Somebody at a browser, and the house whose pages they open."""
 
+import base64
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
+from dragonfly.accounts.second_factors import STEP_S, code_at
 from tests.system.program import Running
 
 PASSWORD = "a long enough passphrase"
@@ -19,13 +22,20 @@ addEventListener("securitypolicyviolation", (event) =>
 
 
 class House:
-    """A running demo."""
+    """A running installation; a demo has somebody who may sign in."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, url: str, email: str = "", password: str = "") -> None:
         self.running = running
+        self.url = url
+        self.email = email
+        self.password = password
+
+    @classmethod
+    def of_demo(cls, running: Running) -> "House":
+        """From what the demo's banner says."""
         found = re.search(r"(http://127\.0\.0\.1:\d+)/sign-in\s+(\S+)\s+(\S+)", running.output)
         assert found, running.output
-        self.url, self.email, self.password = found.groups()
+        return cls(running, *found.groups())
 
     async def link_mailed_to(self, email: str, page: str) -> str:
         """The link to a page in the next mail that shows one; mails are shown as they are sent."""
@@ -121,3 +131,10 @@ class Person:
         is_refusal = "the server responded with a status of" in message.text  # an answer that tests provoke
         if message.type in ("error", "warning") and not is_refusal:
             self.complaints.append(message.text)
+
+
+async def code_of(page: Page) -> str:
+    """What the authenticator application shows, for the secret on the page."""
+    await page.locator("#factor-confirm").wait_for()
+    secret = (await page.locator("#factor-secret").inner_text()).replace(" ", "")
+    return code_at(base64.b32decode(secret), int(time.time()) // STEP_S)

@@ -1,26 +1,16 @@
 """The dashboard as people use it: keys, a payment, the second factor, several tabs, telephones."""
 
-import base64
 import re
-import time
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from dragonfly.accounts.second_factors import STEP_S, code_at
-from tests.browser.people import ENTRY, PASSWORD, Person
+from tests.browser.people import ENTRY, PASSWORD, Person, code_of
 
-PATHS = [f"/dashboard{page}" for page in ("", "/keys", "/usage", "/wallet", "/support", "/settings")]
+PATHS = [f"/dashboard{page}" for page in ("", "/keys", "/usage", "/wallet", "/support", "/settings", "/privacy")]
 WORDS = {"model": "simulated/chat", "max_tokens": 8, "messages": [{"role": "user", "content": "Say hello."}]}
-
-
-async def code_of(page: Page) -> str:
-    """What the authenticator application shows, for the secret on the page."""
-    await page.locator("#factor-confirm").wait_for()
-    secret = (await page.locator("#factor-secret").inner_text()).replace(" ", "")
-    return code_at(base64.b32decode(secret), int(time.time()) // STEP_S)
 
 
 async def settled(page: Page) -> None:
@@ -60,8 +50,9 @@ async def test_alice_creates_a_key_uses_it_pays_and_sees_her_receipt(person: Per
     await page.get_by_role("link", name="To the wallet").click()
     await expect(page.locator("#topups")).to_contain_text("paid")
     await expect(page.locator("#transactions")).to_contain_text("Payment")
-    await page.get_by_role("link", name="Receipt").click()
-    await expect(page.locator("#receipt")).to_contain_text("$10.00")
+    await person.presses("Receipt")
+    await page.wait_for_url("**/wallet/topups/**")
+    await expect(page.locator("main, body").first).to_contain_text("10.00")
     assert set(await person.stored()) == {ENTRY}
 
 
@@ -171,6 +162,15 @@ async def test_a_ticket_is_opened_continued_and_closed(person: Person) -> None:
     await expect(page.locator("#messages")).to_contain_text("<b>It is Acme.</b>")
     await person.presses("Close this ticket")
     await expect(page.locator("#tickets")).to_contain_text("closed")
+
+
+async def test_a_copy_of_ones_data_is_asked_for_and_the_request_withdrawn(person: Person) -> None:
+    await person.joins("frank.curious@example.com")
+    await person.goes("/dashboard/privacy")
+    await person.presses("Ask for a copy")
+    await expect(person.page.locator("#requests")).to_contain_text("being looked at")
+    await person.presses("Withdraw")
+    await expect(person.page.locator("#requests")).to_contain_text("cancelled")
 
 
 @pytest.mark.parametrize("person", ["zh-CN"], indirect=True)

@@ -7,22 +7,25 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from dragonfly.web import dashboard, people
+from dragonfly.web import dashboard, operator, people
 from dragonfly.web.dashboard import dashboard_routes
+from dragonfly.web.operator import operator_routes
 from dragonfly.web.pages import Pages, asset_routes
 from dragonfly.web.people import Welcome, people_routes
 
 WELCOME = Welcome(("discord", "google"), True, "2026-03-08", "", "2026-03-08")
-PATHS = [place.path for place in (*people.PLACES, *dashboard.PLACES, *dashboard.OTHERS)]
+PATHS = [place.path for place in (*people.PLACES, *dashboard.PLACES, *dashboard.OTHERS, *operator.PLACES)]
 
 
 def site(welcome: Welcome = WELCOME) -> httpx.AsyncClient:
     pages, app = Pages("Acme", "https://dragonfly.example"), FastAPI()
-    for router in (
+    routers = (
         people_routes(pages, welcome),
         dashboard_routes(pages, welcome.providers),
+        operator_routes(pages),
         asset_routes(pages.assets),
-    ):
+    )
+    for router in routers:
         app.include_router(router)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 

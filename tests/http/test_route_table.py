@@ -39,15 +39,20 @@ POST /api/data-requests/keep
 PAGES = """
 GET /
 GET /assets/{version}/{name}
+GET /auth
 GET /auth/callback/{provider}
 GET /confirm-email
 GET /dashboard
 GET /dashboard/keys
-GET /dashboard/receipt
+GET /dashboard/privacy
 GET /dashboard/settings
 GET /dashboard/support
 GET /dashboard/usage
 GET /dashboard/wallet
+GET /keep-account
+GET /operator
+GET /operator/data-requests
+GET /operator/tickets
 GET /privacy
 GET /privacy/status
 GET /privacy/audit

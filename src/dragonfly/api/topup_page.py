@@ -30,6 +30,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "title": "Top-up of {amount} USD",
         "number": "Number",
         "back": "Back to the payment page",
+        "wallet": "To the wallet",
         "created": "The payment page is being made.",
         "open": "The payment is not complete yet.",
         "processing": "The payment is on its way. Some ways to pay take a while.",
@@ -42,6 +43,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "title": "充值 {amount} 美元",
         "number": "编号",
         "back": "返回付款页面",
+        "wallet": "前往钱包",
         "created": "正在生成付款页面。",
         "open": "付款尚未完成。",
         "processing": "付款正在处理中，部分付款方式需要一些时间。",
@@ -110,6 +112,7 @@ def _page(topup: Topup, seller: str) -> Response:
     body = (
         f'<header><h1>{title}</h1><p class="brand">{escape(seller)}</p></header>\n'
         f'<p class="state" role="status">{words[topup.state]}</p>\n{back}'
+        f'<p class="screen"><a href="/dashboard/wallet?lang={language}">{words["wallet"]}</a></p>\n'
         f'<p class="note">{words["number"]}: {escape(topup.id)}</p>'
     )
     reload = f'<meta http-equiv="refresh" content="{RELOAD_S}">\n' if topup.state in WAITING else ""

@@ -16,10 +16,11 @@ PLACES = (
     Place("/dashboard/wallet", "wallet.html", "wallet.js", "wallet.title"),
     Place("/dashboard/support", "help.html", "help.js", "support.title"),
     Place("/dashboard/settings", "settings.html", "settings.js", "settings.title"),
+    Place("/dashboard/privacy", "your-data.html", "your-data.js", "data.title"),
 )
 """In the order of the navigation."""
 OTHERS = (
-    Place("/dashboard/receipt", "receipt.html", "receipt.js", "receipt.title"),
+    Place("/auth", "authorize.html", "authorize.js", "authorize.title"),
     Place("/support", "support.html", "support.js", "support.title"),
 )
 

@@ -17,6 +17,7 @@ PLACES = (
     Place("/verify-email", "verify-email.html", "verify-email.js", "verify_email.title"),
     Place("/reset-password", "reset-password.html", "reset-password.js", "reset_password.title"),
     Place("/confirm-email", "confirm-email.html", "confirm-email.js", "confirm_email.title"),
+    Place("/keep-account", "keep-account.html", "keep-account.js", "keep_account.title"),
     Place("/set-up", "set-up.html", "set-up.js", "set_up.title"),
 )
 CALLBACK = Place("/auth/callback/{provider}", "message.html", "callback.js", "callback.title")

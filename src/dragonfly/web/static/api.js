@@ -35,7 +35,7 @@ export async function download(path) {
 
 /** The sign-in page, which leads back here. */
 export function signInAddress(more = {}) {
-  return address("/sign-in", { next: location.pathname + location.hash, ...more });
+  return address("/sign-in", { next: location.pathname + location.search + location.hash, ...more });
 }
 
 async function authorized(method, path, body, once) {

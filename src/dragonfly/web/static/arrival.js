@@ -1,7 +1,7 @@
 // What follows a sign-in, however it was made: the second factor when there is one, then the page that was wanted.
 
 import { ask, call } from "./api.js";
-import { address, fill, h, one } from "./dom.js";
+import { address, fill, h, language, one } from "./dom.js";
 import { onSend } from "./form.js";
 import { keep, stored } from "./session.js";
 import { word } from "./words.js";
@@ -33,9 +33,9 @@ async function end(sessionId) {
 /** Where somebody wanted to go before signing in: only ever a page of ours. */
 export function wanted() {
   const next = new URLSearchParams(location.search).get("next") ?? HOME;
-  const [path, hash = ""] = next.split("#");
   if (!ALLOWED.test(next)) return address(HOME);
-  return (path.includes("?") ? path : address(path)) + (hash && `#${hash}`);
+  const found = new URL(next, location.origin);
+  return address(found.pathname, { ...Object.fromEntries(found.searchParams), lang: language }) + found.hash;
 }
 
 function askForCode(ticket) {

@@ -1,7 +1,7 @@
 // The page /dashboard.
 
 import { all, ask, call } from "./api.js";
-import { h, language, one } from "./dom.js";
+import { address, h, language, one } from "./dom.js";
 import { inside } from "./dashboard.js";
 import { onPress } from "./form.js";
 import { cents, compact, count, sum } from "./format.js";
@@ -25,6 +25,9 @@ await inside(async () => {
   one("month-cost").textContent = cents(sum(days.map((day) => day.cost_usd)));
   one("month-requests").textContent = count(total(days, "requests"));
   one("month-tokens").textContent = compact(total(days, "prompt_tokens") + total(days, "completion_tokens"));
+  if (me.role === "operator") {
+    one("notices").append(h("p", {}, h("a", { href: address("/operator") }, word("script.operator_area"))));
+  }
   if (!me.email_verified) showUnverified(me.email);
   if (wallet.frozen) one("notices").append(h("p", { class: "notice bad" }, word("script.frozen")));
   for (const announcement of announcements.data) {

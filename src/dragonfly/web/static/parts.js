@@ -5,12 +5,20 @@ import { fill, h, one } from "./dom.js";
 import { attempt, onPress } from "./form.js";
 import { word } from "./words.js";
 
-/** A table that scrolls by itself where it is too wide. Cells are texts or elements; `heads` of "" name no column. */
+/**
+ * A table that scrolls by itself where it is too wide; on telephones each row is a block of its own, with the heads
+ * beside the cells. Cells are texts or elements; `heads` of "" name no column. The roles keep it a table in blocks too.
+ */
 export function table(caption, heads, rows) {
-  const head = heads.map((text) => (text ? h("th", { scope: "col" }, text) : h("td")));
-  const body = rows.map((row) => h("tr", {}, row.map((cell, place) => h(place ? "td" : "th", place ? {} : { scope: "row" }, cell))));
+  const head = heads.map((text) => (text ? h("th", { scope: "col", role: "columnheader" }, text) : h("td", { role: "cell" })));
+  const body = rows.map((row) => h("tr", { role: "row" }, row.map((cell, place) => place
+    ? h("td", { role: "cell", "data-head": heads[place] }, cell)
+    : h("th", { scope: "row", role: "rowheader" }, cell))));
   return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+    h("table", { role: "table" },
+      h("caption", { class: "unseen" }, caption),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
+      h("tbody", { role: "rowgroup" }, body)));
 }
 
 /** A button that does something and tells beside `place` what went wrong. */

@@ -7,7 +7,7 @@ import { inside } from "./dashboard.js";
 import { onPress, onSend } from "./form.js";
 import { compact, count, day, moment, shortDay, sum, usd } from "./format.js";
 import { pagedList, saveFile, table } from "./parts.js";
-import { word } from "./words.js";
+import { word, wordOr } from "./words.js";
 
 const DAYS_SHOWN = 30;
 const DAY_MS = 86_400_000;
@@ -91,7 +91,7 @@ function drawnModels(models) {
 function drawnRows(rows) {
   const heads = ["time", "model", "key", "outcome", "sent", "answered", "cost", "duration", "number"];
   return table(word("script.requests"), heads.map((name) => word(`script.usage_${name}`)), rows.map((row) => [
-    moment(row.at), row.model, row.key_name, row.outcome, count(row.prompt_tokens), count(row.completion_tokens),
+    moment(row.at), row.model, row.key_name, wordOr(`script.outcome_${row.outcome}`, row.outcome), count(row.prompt_tokens), count(row.completion_tokens),
     usd(row.cost_usd), `${(row.duration_ms / 1000).toFixed(1)} s`, h("code", {}, row.request_id),
   ]));
 }

@@ -1,11 +1,11 @@
 // The page /dashboard/wallet: what there is, paying in, and what happened so far.
 
-import { call } from "./api.js";
-import { address, fill, h, language, one } from "./dom.js";
+import { call, download } from "./api.js";
+import { fill, h, language, one } from "./dom.js";
 import { inside } from "./dashboard.js";
 import { onSend } from "./form.js";
 import { cents, moment, usd } from "./format.js";
-import { askInDialog, button, pagedList, table } from "./parts.js";
+import { askInDialog, button, pagedList, saveFile, table } from "./parts.js";
 import { begin as beginAgreements } from "./wallet-agreements.js";
 import { word, wordOr } from "./words.js";
 
@@ -14,6 +14,7 @@ const WAITING = ["created", "open", "processing"];
 const reloadTopups = pagedList(one("topups"), () => "/api/wallet/topups", drawnTopups, word("script.no_payments"));
 const reloadTransactions = pagedList(one("transactions"), () => "/api/wallet/transactions", drawnTransactions, word("script.no_transactions"));
 const reloadLots = pagedList(one("lots"), () => "/api/wallet/lots", drawnLots, word("script.no_lots"));
+const reloadStatements = pagedList(one("statements"), () => "/api/statements", drawnStatements, word("script.no_transactions"));
 let payKey = crypto.randomUUID();
 let refunds = [];
 
@@ -25,7 +26,7 @@ await inside(async () => {
 
 async function reload() {
   refunds = await call("GET", "/api/wallet/refunds?limit=100");
-  await Promise.all([showWallet(), reloadTopups(), reloadTransactions(), reloadLots()]);
+  await Promise.all([showWallet(), reloadTopups(), reloadTransactions(), reloadLots(), reloadStatements()]);
 }
 
 async function showWallet() {
@@ -84,7 +85,10 @@ function actionsOf(topup) {
   if (topup.state === "paid") {
     const hasRefund = refunds.some((refund) => refund.topup === topup.id && refund.state !== "declined");
     return [
-      h("a", { href: `${address("/dashboard/receipt")}#${topup.id}` }, word("script.receipt")),
+      button(word("script.receipt"), place, async () => {
+        const { url } = await call("POST", `/api/wallet/topups/${topup.id}/receipt-link?lang=${language}`);
+        location.assign(url);
+      }),
       !hasRefund && button(word("script.ask_refund"), place, () => askRefund(topup)),
     ];
   }
@@ -117,5 +121,16 @@ function drawnLots(lots) {
   return table(word("script.lots"), heads, lots.map((lot) => [
     moment(lot.created_at), word(`script.lot_is_${lot.source}`), usd(lot.amount), usd(lot.remaining),
     lot.expires_at ? moment(lot.expires_at) : word("script.never"),
+  ]));
+}
+
+function drawnStatements(months) {
+  const heads = ["month", "state"].map((name) => word(`script.statement_${name}`));
+  return table(word("script.statements"), [...heads, ""], months.map(({ month, is_over }) => [
+    month,
+    word(is_over ? "script.statement_over" : "script.statement_running"),
+    button(word("script.csv"), one("statements"), async () => {
+      saveFile(await download(`/api/statements/${month}.csv`), `dragonfly-${month}.csv`);
+    }),
   ]));
 }
