@@ -51,7 +51,7 @@ async def test_alice_creates_a_key_uses_it_pays_and_sees_her_receipt(person: Per
     await expect(page.locator("#topups")).to_contain_text("paid")
     await expect(page.locator("#transactions")).to_contain_text("Payment")
     await person.presses("Receipt")
-    await page.wait_for_url("**/wallet/topups/**")
+    await page.wait_for_url("**/wallet/receipts/**")
     await expect(page.locator("main, body").first).to_contain_text("10.00")
     assert set(await person.stored()) == {ENTRY}
 

@@ -1,19 +1,21 @@
 """An installation without card payments, where one signs in with Google; and apps that ask for keys of their own."""
 
+import asyncio
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
 from oidc_provider_mock import run_server_in_thread
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from tests.browser.people import PASSWORD, House, Person, code_of
-from tests.fakes.openid import CLIENT_ID, CLIENT_SECRET
+from tests.fakes.openid import CLIENT_ID, CLIENT_SECRET, agree
 from tests.system.program import Program
 
 SUBJECT = "10769150350006150715113082367"
@@ -21,7 +23,7 @@ VERIFIER = "a-verifier-that-is-long-enough-to-be-one-0123456789"
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 SETTINGS = """
 [server]
-port = 0
+port = {port}
 [accounts]
 password_memory_kib = 8192
 google_client_id = "{client_id}"
@@ -33,10 +35,22 @@ google_issuer = "{issuer}"
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[str]:
     with run_server_in_thread() as server:
-        url = f"http://localhost:{server.server_port}"
-        claims = {"email": "erin@example.com", "email_verified": True, "name": "Erin"}
-        assert httpx.put(f"{url}/users/{SUBJECT}", json=claims).status_code == 204
-        yield url
+        yield f"http://localhost:{server.server_port}"
+
+
+def free_port() -> int:
+    """Known before the start, because a callback's address names it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def agree_as_erin(route: Route) -> None:
+    """Erin signs in at the provider. Its own page is left out: it would load a style sheet from elsewhere."""
+    url = route.request.url
+    query = await asyncio.to_thread(agree, url, SUBJECT, email="erin@example.com", email_verified=True, name="Erin")
+    (callback,) = parse_qs(urlsplit(url).query)["redirect_uri"]
+    await route.fulfill(status=302, headers={"Location": f"{callback}?{urlencode(query)}"})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def plain_house(program: Program, issuer: str) -> AsyncIterator[House]:
     """A gateway as `dragonfly serve` runs it, that knows nothing of Stripe."""
-    settings = SETTINGS.format(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, issuer=issuer)
+    settings = SETTINGS.format(client_id=CLIENT_ID, client_secret=CLIENT_SECRET, issuer=issuer, port=free_port())
     (program.folder / "dragonfly.toml").write_text(settings)
     async with program.running("serve") as running:
         port = json.loads(await running.until('"started"', errors=True))["port"]
@@ -59,19 +73,16 @@ async def test_erin_comes_with_google_and_reads_that_cards_are_not_set_up(
 ) -> None:
     async with Person.arrives(plain_house, browser) as erin:
         erin.elsewhere.add(urlsplit(issuer).netloc)
+        await erin.context.route(f"{issuer}/**", agree_as_erin)
         page = erin.page
         await erin.goes("/sign-in")
         await erin.presses("Continue with Google")
-        await page.locator("[name=sub]").fill(SUBJECT)
-        await page.locator("[type=submit], button").first.click()
         await erin.sees("There is no account for you yet.")
         assert page.url == f"{plain_house.url}/auth/callback/google", "code and state are gone from the address bar"
         await page.get_by_role("link", name="Create an account").click()
         for box in ("adult", "consent"):
             await page.locator(f"[name={box}]").check()
         await erin.presses("Continue with Google")
-        await page.locator("[name=sub]").fill(SUBJECT)
-        await page.locator("[type=submit], button").first.click()
         await page.wait_for_url("**/dashboard?**")
         await erin.goes("/dashboard/wallet")
         await erin.sees("Card payments are not set up here.")
