@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
+from dragonfly.infra.postgresql import BoundedConnection, connect_bounded
+
 SQLITE_IOERR = 10
 
 
@@ -30,6 +32,8 @@ class Outage:
         self.statements = 0
         """How many statements reached the database."""
         self.connections = 0
+        if event.contains(engine, "do_connect", connect_bounded):
+            event.remove(engine, "do_connect", connect_bounded)
         event.listen(engine, "do_connect", self._connect)
 
     def _connect(self, dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
@@ -97,5 +101,5 @@ class _PostgresCursor(_Cursor, psycopg.Cursor[Any]):
     pass
 
 
-class _PostgresConnection(_Connection, psycopg.Connection[Any]):
+class _PostgresConnection(_Connection, BoundedConnection):
     pass

@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dragonfly.core.errors import DragonflyError
+from dragonfly.infra.postgresql import SILENCE_S_MAX, BoundedConnection, connect_bounded
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -180,7 +181,7 @@ def _open_postgresql(url: URL) -> Engine:
         "lock_timeout": BUSY_TIMEOUT_MS,
         "idle_in_transaction_session_timeout": 30_000,
     }
-    return create_engine(
+    engine = create_engine(
         url,
         hide_parameters=True,
         pool_size=POOL_CONNECTIONS,
@@ -197,6 +198,14 @@ def _open_postgresql(url: URL) -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )
+    event.listen(engine, "do_connect", connect_bounded)
+    event.listen(engine, "checkin", _be_impatient)
+    return engine
+
+
+def _be_impatient(dbapi: object, entry: ConnectionPoolEntry) -> None:
+    if isinstance(dbapi, BoundedConnection):
+        dbapi.silence_s_max = SILENCE_S_MAX
 
 
 def is_away(error: BaseException | None) -> bool:
@@ -264,6 +273,14 @@ def allow_long_statements(connection: Connection) -> None:
     """Lets the statements of this transaction take an hour; for proofs and migrations."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{LONG_STATEMENT_TIMEOUT_S}s'")
+        be_patient(connection)
+
+
+def be_patient(connection: Connection) -> None:
+    """Lets the server say nothing for an hour, until the connection goes back to the pool."""
+    dbapi: object = connection.connection.dbapi_connection
+    if isinstance(dbapi, BoundedConnection):
+        dbapi.silence_s_max = LONG_STATEMENT_TIMEOUT_S
 
 
 def allow_pauses(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, Table, delete, func, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 
-from dragonfly.infra.database import insert_missing, is_away, read, write
+from dragonfly.infra.database import be_patient, insert_missing, is_away, read, write
 from dragonfly.ledger.closing import close_old_groups
 from dragonfly.ledger.tables import entries, entry_groups
 from dragonfly.privacy.inventory import TableEntry, all_tables, describe_table
@@ -160,6 +160,7 @@ def erase_traces(engine: Engine, tables: tuple[str, ...], *, compact: bool = Fal
     is_done = True
     with bare.connect() as connection:
         connection.exec_driver_sql("SET statement_timeout = 0")
+        be_patient(connection)
         connection.exec_driver_sql("SET lock_timeout = 0" if compact else f"SET lock_timeout = {CHECKPOINT_WAIT_MS}")
         for table in tables:
             name = REST if table == USAGE else table  # the other parts of it are dropped as a whole
