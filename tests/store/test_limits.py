@@ -10,6 +10,7 @@ from dragonfly.accounts.people import add_person
 from dragonfly.accounts.tables import accounts
 from dragonfly.admission.breaker import Spending, is_far_above, trip_breakers
 from dragonfly.admission.errors import InsufficientBalance, KeyPaused, RateLimited
+from dragonfly.admission.grants import Grant
 from dragonfly.admission.tables import shared_places
 from dragonfly.core.ids import AccountId, IdSource, KeyId
 from dragonfly.core.tokens import TokenUsage
@@ -184,17 +185,51 @@ async def test_tokens_over_several_workers_are_those_of_the_key(engine: Engine, 
         assert 9_000 <= used <= 10_500
 
 
-async def test_a_worker_that_is_left_alone_counts_by_itself_again(engine: Engine, clock: MovableClock) -> None:
-    alice = make_customer(engine, usd="100", limits=KeyLimits(requests_per_minute=5))
+async def admitted(desk: Desk, customer: Customer, count: int, *, output_tokens: int = 100) -> list[Grant]:
+    """What comes through of so many requests."""
+    asks = [await desk.ask(customer, output_tokens=output_tokens) for _ in range(count)]
+    results = await asyncio.gather(*(desk.admit(ask) for ask in asks), return_exceptions=True)
+    assert all(isinstance(one, Grant | RateLimited) for one in results), results
+    return [one for one in results if isinstance(one, Grant)]
+
+
+async def test_a_worker_that_is_left_alone_goes_on_counting_where_all_stood(
+    engine: Engine, clock: MovableClock
+) -> None:
+    limits = KeyLimits(requests_per_minute=10, tokens_per_minute=10_000)
+    alice = make_customer(engine, usd="100", limits=limits)
     async with running_desk(engine, clock) as desk:
-        async with running_desk(engine, clock):
+        async with running_desk(engine, clock) as other:
             await desk.gate.refresh()
-            await desk.admit(await desk.ask(alice))
+            assert len(await admitted(other, alice, 4)) == 4
+            assert len(await admitted(desk, alice, 3)) == 3
         await desk.gate.sweep()
-        for _ in range(5):
-            await desk.admit(await desk.ask(alice))
-        with pytest.raises(RateLimited):
-            await desk.admit(await desk.ask(alice))
+        assert len(await admitted(desk, alice, 10)) == 3
+        clock.move(60.0)
+        await desk.gate.beat()
+        assert len(await admitted(desk, alice, 20)) == 10
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        KeyLimits(requests_per_minute=10, concurrency_max=0),
+        KeyLimits(requests_per_minute=0, concurrency_max=10),
+        KeyLimits(requests_per_minute=0, concurrency_max=0, tokens_per_minute=10 * (1 + 100)),
+    ],
+    ids=["requests", "places", "tokens"],
+)
+async def test_a_worker_that_comes_gets_nothing_that_the_first_one_gave_already(
+    engine: Engine, clock: MovableClock, limits: KeyLimits
+) -> None:
+    alice = make_customer(engine, usd="100", limits=limits)
+    async with running_desk(engine, clock) as first:
+        assert len(await admitted(first, alice, 8)) == 8
+        async with running_desk(engine, clock) as second:
+            asking = asyncio.create_task(admitted(second, alice, 10))
+            await first.gate.refresh()  # as it does every half second
+            assert len(await asking) == 2
+            assert await admitted(first, alice, 10) == []
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import pytest
 from tests.fakes.upstream import Gate, Received, Script
 from tests.http.rig import Answer, Client, post
 from tests.system.program import Program
-from tests.system.served import WAIT_S, Served, chat, served
+from tests.system.served import USAGE, WAIT_S, Served, chat, served
 from tests.system.test_parallel_money import held_back, needed_usd
 
 OVERSHOOT = 1.05
 PER_MINUTE = 100
+TOKENS_PER_MINUTE = 4_000
 OPEN_MAX = 20
+QUICK_DEATH = "[admission]\nheartbeat_s = 0.2\nheartbeat_dead_s = 1\n"
 CLIENTS = 12
 MODERATE = 25
 
@@ -54,6 +56,60 @@ async def test_requests_per_minute_hold_over_all_workers(program: Program, postg
         assert statuses[200] >= 0.9 * PER_MINUTE
         refused = [got for got in answers if got.status == 429]
         assert all(int(got.headers["retry-after"]) >= 1 for got in refused)
+
+
+async def test_tokens_per_minute_hold_over_all_workers(program: Program, postgresql_url: str) -> None:
+    async with two_nodes(program, postgresql_url, Gate(is_open=True)) as nodes:
+        key = nodes[0].another_key("--requests-per-minute", "0", "--tokens-per-minute", str(TOKENS_PER_MINUTE))
+        clients = [await nodes[number % 2].connect() for number in range(CLIENTS)]
+        began_s = time.monotonic()
+        found = await asyncio.gather(*(ask_in_turn(client, key, MODERATE) for client in clients))
+        passed_s = time.monotonic() - began_s
+        statuses = Counter(got.status for some in found for got in some)
+        assert set(statuses) == {200, 429}
+        used = statuses[200] * USAGE["total_tokens"]
+        refilled = TOKENS_PER_MINUTE * passed_s / 60
+        assert used <= OVERSHOOT * (TOKENS_PER_MINUTE + refilled) + USAGE["total_tokens"]
+        assert used >= 0.75 * TOKENS_PER_MINUTE, "what is taken ahead for a request is more than it uses"
+        what = {got.json()["error"]["metadata"]["what"] for some in found for got in some if got.status == 429}
+        assert what == {"tokens"}
+
+
+async def test_a_node_that_comes_under_load_adds_nothing_to_a_limit(program: Program, postgresql_url: str) -> None:
+    async with served(program, lambda _: held_back(Gate(is_open=True)), url=postgresql_url) as one:
+        key = one.another_key("--requests-per-minute", str(PER_MINUTE))
+        began_s = time.monotonic()
+        clients = [await one.connect() for _ in range(4)]
+        found = await asyncio.gather(*(ask_in_turn(client, key, PER_MINUTE // 4 - 5) for client in clients))
+        async with one.another_node() as other:
+            clients = [await node.connect() for node in (other, other, one, one)]
+            found += await asyncio.gather(*(ask_in_turn(client, key, MODERATE) for client in clients))
+        passed_s = time.monotonic() - began_s
+        statuses = Counter(got.status for some in found for got in some)
+        assert set(statuses) == {200, 429}
+        assert statuses[200] <= OVERSHOOT * (PER_MINUTE + PER_MINUTE * passed_s / 60) + 1
+
+
+async def test_the_places_of_a_node_that_was_killed_come_back(program: Program, postgresql_url: str) -> None:
+    gate = Gate()
+    async with (
+        served(program, lambda _: held_back(gate), url=postgresql_url, more=QUICK_DEATH) as one,
+        one.another_node() as other,
+    ):
+        key = one.another_key("--requests-per-minute", "0", "--concurrency", str(OPEN_MAX))
+        for client in [await other.connect() for _ in range(OPEN_MAX)]:
+            client.send(post(chat(), key=key.encode()))
+        async with asyncio.timeout(WAIT_S):
+            while len(one.upstream.requests) < OPEN_MAX:
+                await asyncio.sleep(0.02)
+        refused = await one.ask(key=key)
+        assert (refused.status, refused.json()["error"]["metadata"]["what"]) == (429, "concurrency")
+        await other.kill()
+        gate.open()
+        async with asyncio.timeout(WAIT_S):
+            while {got.status for got in await asyncio.gather(*(one.ask(key=key) for _ in range(OPEN_MAX)))} != {200}:
+                await asyncio.sleep(0.05)
+        assert one.books_are_right()
 
 
 async def test_requests_open_at_once_hold_over_all_workers(program: Program, postgresql_url: str) -> None:

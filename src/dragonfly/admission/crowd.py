@@ -4,7 +4,8 @@ Alone, a worker counts by itself and this stays out of the way. All methods belo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -16,12 +17,15 @@ from dragonfly.admission.limits import CONCURRENCY_RETRY_S, NO_LIMIT, KeyMeter, 
 from dragonfly.admission.sharing import (
     Got,
     ShareLost,
+    Standing,
     Want,
     correct_tokens,
     count_workers,
     forget_places,
     return_places,
+    shared_standings,
     take_share,
+    tell_standings,
 )
 from dragonfly.core.clock import Clock
 from dragonfly.core.ids import KeyId
@@ -100,8 +104,14 @@ class Crowd:
         self._leases = leases
         self._clock = clock
         self._shares: dict[KeyId, Share] = {}
+        self._untold: list[Standing] = []
+        self._told = asyncio.Event()
+        self._told.set()
+        self._noticed_at_s = 0.0
         self.workers = 1
         """Alive, this one included."""
+        self.is_shared = False
+        """Limits are shared with others; set by `join` and `be_alone`, a moment after there are some, or none."""
         self.recount_due = False
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
@@ -115,7 +125,7 @@ class Crowd:
 
     def share(self, key_id: KeyId) -> Share | None:
         """The key's share; None while this worker is alone."""
-        if self.workers < 2:
+        if not self.is_shared:
             return None
         share = self._shares.get(key_id)
         if share is None:
@@ -126,17 +136,52 @@ class Crowd:
         """The feed says that there is one more."""
         self.recount_due = True
 
+    def arrive(self, wait_s: float) -> None:
+        """This worker is new: within `wait_s` the others notice it, and until then it takes no part of anything,
+        because one that thinks it is alone counts by itself."""
+        self._noticed_at_s = asyncio.get_running_loop().time() + wait_s
+
     async def recount(self) -> bool:
-        """Looks how many workers there are; True when being alone began or ended. DatabaseAway."""
+        """Looks how many workers there are; True when `join` or `be_alone` is due. DatabaseAway."""
         self.recount_due = False
-        before, self.workers = self.workers, max(1, await self._run(count_workers))
-        if (before < 2) == (self.workers < 2):
-            return False
+        self.workers = max(1, await self._run(count_workers))
+        return (self.workers >= 2) is not self.is_shared or bool(self._untold)
+
+    def join(self, standings: Sequence[Standing]) -> None:
+        """There are others. Nothing is granted until they know what this worker has counted (`tell`)."""
+        self.is_shared = True
+        self._told.clear()
+        self._untold = list(standings)
+        for one in standings:
+            share = self.share(one.key_id)
+            assert share is not None, "it is shared now"
+            share.places, share.worker_id = one.places, self._leases.worker_id
+
+    async def tell(self) -> None:
+        """Tells the others what this worker counted while it was alone. DatabaseAway: call it again."""
+        standings, worker_id, now_ns = self._untold, self._leases.worker_id, self._clock.now_ns()
+        try:
+            await self._run(lambda connection: tell_standings(connection, worker_id, standings, now_ns=now_ns))
+        except (DatabaseAway, ShareLost):
+            self.recount_due = True
+            return
+        self._untold = []
+        self._told.set()
+
+    async def standings(self) -> list[Standing]:
+        """Where the keys that are in use here stand with all workers. DatabaseAway."""
+        key_ids, now_ns = sorted(self._shares), self._clock.now_ns()
+        return await self._run(lambda connection: shared_standings(connection, key_ids, now_ns=now_ns))
+
+    async def be_alone(self) -> None:
+        """There are no others any more."""
+        self.is_shared = False
         self._shares.clear()
-        if self.workers < 2:
-            worker_id = self._leases.worker_id
+        self._untold = []
+        self._told.set()
+        worker_id = self._leases.worker_id
+        with suppress(DatabaseAway):  # they go with the worker, or when it shares again
             await self._run(lambda connection: forget_places(connection, worker_id))
-        return True
 
     def forget_worker(self) -> None:
         """This worker serves under a new name: what it shared under the old one belongs to others."""
@@ -147,6 +192,8 @@ class Crowd:
         """Makes the share large enough for one more request, which it then takes. RateLimited, StoreUnavailable."""
         share.waiting += 1
         try:
+            await asyncio.sleep(max(0.0, self._noticed_at_s - asyncio.get_running_loop().time()))
+            await self._told.wait()
             async with share.lock:
                 if share.enter(key, meter.open, tokens):
                     return

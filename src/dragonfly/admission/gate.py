@@ -30,6 +30,7 @@ from dragonfly.admission.holds import (
     KeyState,
     covered_by_first,
     extend_from_wallet,
+    follow_crowd,
     output_limit,
 )
 from dragonfly.admission.keycache import KeyCache
@@ -51,6 +52,8 @@ from dragonfly.keys.rules import Peppers
 from dragonfly.settings import AdmissionSettings
 
 ADMIT_WAIT_S_MAX = 10.0
+NOTICED_TURNS = 2
+"""Turns of `refresh` after which the others know of a new worker."""
 STOP_WAIT_S_MAX = 15.0
 """How long `stop` waits for a database that is away. What is unsettled then is the operator's loss."""
 
@@ -292,6 +295,7 @@ class Gate:
         """Registers this worker. DatabaseAway when that is not possible."""
         self._writer.start(asyncio.get_running_loop())
         await self._leases.register()
+        self._crowd.arrive(NOTICED_TURNS * self._settings.refresh_s)
         await self._recount()
         await self._keys.refresh()
         self.estimates.load(await self._writer.run(stored_estimates))
@@ -343,9 +347,7 @@ class Gate:
             await self._recount()
 
     async def _recount(self) -> None:
-        if await self._crowd.recount():
-            for key_id, state in self._states.items():
-                state.share = self._crowd.share(key_id)
+        await follow_crowd(self._crowd, self._states, self._clock)
 
     def _check(self, ask: Ask) -> None:
         key = ask.key

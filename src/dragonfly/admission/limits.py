@@ -91,6 +91,14 @@ class KeyMeter:
         assert self.open > 0, "only what entered leaves"
         self.open -= 1
 
+    def until_full(self, now_s: float) -> tuple[float, float]:
+        """Seconds until all requests, and all tokens, of a minute are there again."""
+        return max(0.0, self._full_at_s - now_s), max(0.0, self._tokens_full_at_s - now_s)
+
+    def go_on_from(self, requests_s: float, tokens_s: float, now_s: float) -> None:
+        """Takes over from others, with whom it would have taken so long until all are there again."""
+        self._full_at_s, self._tokens_full_at_s = now_s + requests_s, now_s + tokens_s
+
     def state(self, key: KeyPolicy, now_s: float) -> RateState:
         """What is left of the requests per minute."""
         return _state(key.requests_per_minute, self._full_at_s - now_s)

@@ -8,13 +8,14 @@ limit. So a limit is exceeded at most by what idle workers have taken and not us
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Update, delete, func, insert, select, update
 
 from dragonfly.admission.tables import shared_places, shared_rates, workers
 from dragonfly.core.ids import KeyId
 from dragonfly.infra.database import insert_missing
 
 MINUTE_NS = 60 * 10**9
+KEYS_PER_READ = 500
 REQUESTS, TOKENS = "requests", "tokens"
 
 
@@ -50,6 +51,16 @@ class Got(NamedTuple):
     """All that the worker now has."""
 
 
+class Standing(NamedTuple):
+    """Where a key stood with a worker that counted alone until now."""
+
+    key_id: KeyId
+    requests_until_full_s: float
+    tokens_until_full_s: float
+    places: int
+    """Requests that are open."""
+
+
 class _Taken(NamedTuple):
     given: int
     left: int
@@ -61,21 +72,61 @@ NOTHING = _Taken(0, 0, 0.0)
 
 def take_share(connection: Connection, want: Want) -> Got:
     """Takes as much of what is wanted as the limits leave. ShareLost."""
-    alive = select(workers.c.id).where(workers.c.id == want.worker_id, workers.c.is_dead == 0)
-    if connection.execute(alive.with_for_update(read=True)).one_or_none() is None:
-        raise ShareLost
+    _require_alive(connection, want.worker_id)
     requests = _take(connection, want, REQUESTS, want.requests_limit, want.requests)
     tokens = _take(connection, want, TOKENS, want.tokens_limit, want.tokens) if want.tokens_limit else NOTHING
     places = _take_places(connection, want) if want.places_limit else 0
     return Got(*requests, *tokens, places)
 
 
+def tell_standings(connection: Connection, worker_id: str, standings: Sequence[Standing], *, now_ns: int) -> None:
+    """Puts what one worker has counted by itself before all workers. ShareLost."""
+    _require_alive(connection, worker_id)
+    for one in sorted(standings):
+        for kind, until_full_s in ((REQUESTS, one.requests_until_full_s), (TOKENS, one.tokens_until_full_s)):
+            full_at_ns = _bucket(connection, one.key_id, kind)
+            moved_ns = max(full_at_ns, now_ns) + round(until_full_s * 1e9)
+            connection.execute(_bucket_update(one.key_id, kind).values(full_at_ns=moved_ns))
+        if one.places:
+            row = {"key_id": one.key_id, "worker_id": worker_id, "places": one.places}
+            if not insert_missing(connection, shared_places, row):
+                own = (shared_places.c.key_id == one.key_id, shared_places.c.worker_id == worker_id)
+                connection.execute(update(shared_places).where(*own).values(places=one.places))
+
+
+def shared_standings(connection: Connection, key_ids: Sequence[KeyId], *, now_ns: int) -> list[Standing]:
+    """Where these keys stand with all workers together; without places."""
+    found: dict[tuple[str, str], int] = {}
+    for start in range(0, len(key_ids), KEYS_PER_READ):
+        wanted = select(shared_rates).where(shared_rates.c.key_id.in_(key_ids[start : start + KEYS_PER_READ]))
+        found |= {(row.key_id, row.kind): row.full_at_ns for row in connection.execute(wanted)}
+    until = {place: max(0, full_at_ns - now_ns) / 1e9 for place, full_at_ns in found.items()}
+    return [
+        Standing(key_id, until.get((key_id, REQUESTS), 0.0), until.get((key_id, TOKENS), 0.0), 0)
+        for key_id in key_ids
+    ]
+
+
+def _require_alive(connection: Connection, worker_id: str) -> None:
+    alive = select(workers.c.id).where(workers.c.id == worker_id, workers.c.is_dead == 0)
+    if connection.execute(alive.with_for_update(read=True)).one_or_none() is None:
+        raise ShareLost
+
+
+def _bucket(connection: Connection, key_id: KeyId, kind: str) -> int:
+    """When the bucket will be full, its row made if need be and locked."""
+    insert_missing(connection, shared_rates, {"key_id": key_id, "kind": kind, "full_at_ns": 0})
+    mine = (shared_rates.c.key_id == key_id, shared_rates.c.kind == kind)
+    return int(connection.execute(select(shared_rates.c.full_at_ns).where(*mine).with_for_update()).scalar_one())
+
+
+def _bucket_update(key_id: KeyId, kind: str) -> Update:
+    return update(shared_rates).where(shared_rates.c.key_id == key_id, shared_rates.c.kind == kind)
+
+
 def _take(connection: Connection, want: Want, kind: str, limit: int, wanted: int) -> _Taken:
     """From the bucket; its row also keeps other workers away from the key's places until the end."""
-    first = {"key_id": want.key_id, "kind": kind, "full_at_ns": 0}
-    insert_missing(connection, shared_rates, first)
-    mine = (shared_rates.c.key_id == want.key_id, shared_rates.c.kind == kind)
-    full_at_ns = connection.execute(select(shared_rates.c.full_at_ns).where(*mine).with_for_update()).scalar_one()
+    full_at_ns = _bucket(connection, want.key_id, kind)
     if not limit:
         return NOTHING
     used_ns = max(0, full_at_ns - want.now_ns)
@@ -87,7 +138,7 @@ def _take(connection: Connection, want: Want, kind: str, limit: int, wanted: int
         return _Taken(0, 0, used_ns / 1e9 - 60 + 60 / limit)
     if given:
         full_at_ns = want.now_ns + used_ns + given * MINUTE_NS // limit
-        connection.execute(update(shared_rates).where(*mine).values(full_at_ns=full_at_ns))
+        connection.execute(_bucket_update(want.key_id, kind).values(full_at_ns=full_at_ns))
     return _Taken(given, free - given, 0.0)
 
 
@@ -128,7 +179,7 @@ def correct_tokens(connection: Connection, key_id: KeyId, *, limit: int, tokens:
     full_at_ns = connection.execute(bucket).scalar_one_or_none()
     if full_at_ns is not None:
         moved = max(full_at_ns, now_ns) + tokens * MINUTE_NS // limit
-        connection.execute(update(shared_rates).where(*mine).values(full_at_ns=moved))
+        connection.execute(_bucket_update(key_id, TOKENS).values(full_at_ns=moved))
 
 
 def count_workers(connection: Connection) -> int:
