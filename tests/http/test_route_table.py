@@ -96,6 +96,7 @@ POST /api/me/second-factor/remove
 GET /api/me/sessions
 DELETE /api/me/sessions
 DELETE /api/me/sessions/{session_id}
+PUT /api/limits
 GET /api/preferences
 PATCH /api/preferences
 GET /api/support/tickets
@@ -144,6 +145,7 @@ GET /api/usage/export.csv
 GET /api/activity
 """,
     Scope.WALLET_READ: """
+GET /api/limits
 GET /api/statements
 GET /api/statements/{month}
 GET /api/statements/{month}.csv
@@ -162,6 +164,8 @@ OPERATORS = """
 GET /api/admin/accounts
 GET /api/admin/accounts/{account_id}
 GET /api/admin/accounts/{account_id}/keys
+GET /api/admin/accounts/{account_id}/limits
+PUT /api/admin/accounts/{account_id}/limits
 POST /api/admin/accounts/{account_id}/credit
 POST /api/admin/accounts/{account_id}/freeze
 POST /api/admin/accounts/{account_id}/unfreeze

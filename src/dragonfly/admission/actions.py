@@ -10,7 +10,7 @@ that no two workers wait for each other. SQLite has one writer at a time and nee
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from dragonfly.admission.estimates import Sums
 from dragonfly.admission.queries import MILLI
@@ -19,8 +19,9 @@ from dragonfly.admission.sharing import forget_places
 from dragonfly.admission.tables import estimates, leases, workers
 from dragonfly.core.ids import AccountId, KeyId, LeaseId
 from dragonfly.infra.changes import record_change
+from dragonfly.keys.queries import WINDOW_COLUMNS, limits_of_account
 from dragonfly.keys.rules import NO_SPEND_LIMITS, SpendLimits
-from dragonfly.keys.tables import account_limits, key_spend, keys
+from dragonfly.keys.tables import key_spend, keys
 from dragonfly.ledger.journal import lock_wallet, post
 from dragonfly.ledger.lots import draw, give_back, give_back_part
 from dragonfly.ledger.rules import drawn_amounts, leased_book, make_posting
@@ -169,7 +170,7 @@ def store_estimates(connection: Connection, learnt: Sequence[tuple[str, Sums]], 
 def _available(connection: Connection, claim: Claim) -> tuple[int, str]:
     """What a claim may get at most, and which purse says so. What is leased counts as spent."""
     purses = [(lock_wallet(connection, claim.account_id), "account")]
-    limits = _windows(connection, account_limits, account_limits.c.account_id == claim.account_id)
+    limits = limits_of_account(connection, claim.account_id).both
     if not limits.is_none:
         spent = spent_since(connection, now_ns=claim.now_ns, account_id=claim.account_id)
         leased = select(wallets.c.leased_nusd).where(wallets.c.account_id == claim.account_id)
@@ -188,15 +189,16 @@ def _left_of_key(connection: Connection, key_id: KeyId, now_ns: int) -> list[tup
     purses = []
     if key.spend_limit_nusd is not None:
         purses.append((key.spend_limit_nusd - key.spent_nusd - key.leased_nusd, "key"))
-    limits = _windows(connection, keys, keys.c.id == key_id)
+    limits = _windows_of_key(connection, key_id)
     if not limits.is_none:
         purses += _left("key", limits, spent_since(connection, now_ns=now_ns, key_id=key_id), key.leased_nusd)
     return purses
 
 
-def _windows(connection: Connection, table: Table, condition: ColumnElement[bool]) -> SpendLimits:
-    columns = (table.c.spend_daily_nusd, table.c.spend_weekly_nusd, table.c.spend_monthly_nusd)
-    row = connection.execute(select(*columns).where(condition)).one_or_none()
+def _windows_of_key(connection: Connection, key_id: KeyId) -> SpendLimits:
+    row = connection.execute(
+        select(*(keys.c[name] for name in WINDOW_COLUMNS)).where(keys.c.id == key_id)
+    ).one_or_none()
     return NO_SPEND_LIMITS if row is None else SpendLimits(*row)
 
 

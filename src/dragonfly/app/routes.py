@@ -13,6 +13,7 @@ from dragonfly.api.desk import Desk, Moderate, RepeatStore
 from dragonfly.api.guard import BodyRules
 from dragonfly.api.health import Readiness
 from dragonfly.api.keys import key_routes
+from dragonfly.api.limits import admin_limit_routes, limit_routes
 from dragonfly.api.management_keys import management_key_routes, with_management_keys
 from dragonfly.api.principal import Authenticate
 from dragonfly.api.routing_profiles import routing_profile_routes
@@ -51,10 +52,12 @@ def account_api(
             routing_profile_routes(desk),
             usage_routes(desk),
             statement_routes(desk),
+            limit_routes(desk),
             app_routes(desk, peppers, moderate),
             announcement_routes(desk, moderate),
             admin_people_routes(desk),
             admin_key_routes(desk),
+            admin_limit_routes(desk),
             admin_service_routes(desk, catalog),
             admin_statistics_routes(desk),
         ),

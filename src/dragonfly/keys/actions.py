@@ -1,6 +1,7 @@
 """What changes keys. Each action runs inside a transaction that its caller opened."""
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, column, func, insert, select, table, update
@@ -10,6 +11,7 @@ from dragonfly.core.errors import DragonflyError
 from dragonfly.core.ids import AccountId, KeyId
 from dragonfly.core.secrets import KEY_ID_LENGTH, Secret, key_hint, key_id_of, new_key
 from dragonfly.infra.changes import record_change
+from dragonfly.keys.queries import OWN_WINDOW_COLUMNS, WINDOW_COLUMNS
 from dragonfly.keys.rules import KeyLimits, Peppers, SpendLimits, is_key_group, is_name
 from dragonfly.keys.tables import account_limits, key_spend, keys
 
@@ -43,6 +45,7 @@ class KeyNotFound(DragonflyError):
 
 class KeyOwnerUnknown(DragonflyError):
     code = "account_not_found"
+    status = 404
 
     def __init__(self) -> None:
         super().__init__("There is no such account. Copy the whole id (acc-…).")
@@ -82,9 +85,6 @@ class ProfileUnknown(DragonflyError):
 
     def __init__(self) -> None:
         super().__init__("There is no such routing profile. GET /api/routing/profiles lists yours.")
-
-
-_WINDOW_COLUMNS = ("spend_daily_nusd", "spend_weekly_nusd", "spend_monthly_nusd")
 
 
 class KeyChanges(NamedTuple):
@@ -157,10 +157,22 @@ def limit_key(connection: Connection, key_id: KeyId, limits: KeyLimits, *, accou
 
 
 def limit_account(connection: Connection, account_id: AccountId, limits: SpendLimits, *, now_ns: int) -> None:
-    """Replaces what all keys of the account together may spend. KeyInvalid, KeyOwnerUnknown."""
+    """The operator's limits of what all keys of the account together may spend, replaced. KeyInvalid,
+    KeyOwnerUnknown."""
+    _store_account_limits(connection, account_id, WINDOW_COLUMNS, limits, now_ns=now_ns)
+
+
+def limit_own_account(connection: Connection, account_id: AccountId, limits: SpendLimits, *, now_ns: int) -> None:
+    """The owner's, which can only lower what the operator allows. KeyInvalid, KeyOwnerUnknown."""
+    _store_account_limits(connection, account_id, OWN_WINDOW_COLUMNS, limits, now_ns=now_ns)
+
+
+def _store_account_limits(
+    connection: Connection, account_id: AccountId, columns: Sequence[str], limits: SpendLimits, *, now_ns: int
+) -> None:
     if not limits.is_valid():
         raise KeyInvalid
-    row = {**dict(zip(_WINDOW_COLUMNS, limits, strict=True)), "updated_at_ns": now_ns}
+    row = {**dict(zip(columns, limits, strict=True)), "updated_at_ns": now_ns}
     wanted = update(account_limits).where(account_limits.c.account_id == account_id)
     if not connection.execute(wanted.values(row)).rowcount:
         try:

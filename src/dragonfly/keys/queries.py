@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from sqlalchemy import Connection, RowMapping, Select, column, select, table
@@ -19,7 +20,22 @@ _profiles = table("routing_profiles", column("id"), column("rules"))
 _PRIVATE = ("digest", "previous_digest", "previous_pepper_version", "previous_until_ns")
 
 
-_WINDOW_COLUMNS = ("spend_daily_nusd", "spend_weekly_nusd", "spend_monthly_nusd")
+WINDOW_COLUMNS = ("spend_daily_nusd", "spend_weekly_nusd", "spend_monthly_nusd")
+OWN_WINDOW_COLUMNS = tuple(f"own_{name}" for name in WINDOW_COLUMNS)
+
+
+class AccountLimits(NamedTuple):
+    """What all keys of an account together may spend."""
+
+    operator: SpendLimits
+    """Set by the operator."""
+    own: SpendLimits
+    """Set by the account's owner."""
+
+    @property
+    def both(self) -> SpendLimits:
+        """What holds."""
+        return self.operator.and_within(self.own)
 
 
 class StoredKey(NamedTuple):
@@ -90,6 +106,19 @@ def keys_of_account(
     return [_stored_key(row) for row in connection.execute(wanted.limit(min(limit, KEYS_PAGE_MAX))).mappings()]
 
 
+def limits_of_account(connection: Connection, account_id: AccountId) -> AccountLimits:
+    """What the account's keys together may spend."""
+    columns = [account_limits.c[name] for name in (*WINDOW_COLUMNS, *OWN_WINDOW_COLUMNS)]
+    row = connection.execute(select(*columns).where(account_limits.c.account_id == account_id)).one_or_none()
+    return AccountLimits(NO_SPEND_LIMITS, NO_SPEND_LIMITS) if row is None else _account_limits(row)
+
+
+def _account_limits(values: Sequence[int | None]) -> AccountLimits:
+    """Of the operator's columns and then the owner's."""
+    count = len(WINDOW_COLUMNS)
+    return AccountLimits(SpendLimits(*values[:count]), SpendLimits(*values[count:]))
+
+
 def owner_of_key(connection: Connection, key_id: KeyId) -> AccountId | None:
     """For operators, who know only the id in a report: the account behind a key."""
     owner = connection.execute(select(keys.c.account_id).where(keys.c.id == key_id)).scalar_one_or_none()
@@ -104,7 +133,7 @@ def _stored_keys() -> Select[tuple[object, ...]]:
     joined = joined.outerjoin(account_limits, account_limits.c.account_id == keys.c.account_id)
     columns = [column for column in keys.c if column.name not in _PRIVATE]
     others = (key_spend.c.spent_nusd, key_spend.c.leased_nusd, _accounts.c.verified_at_ns, _accounts.c.frozen_at_ns)
-    windows = [account_limits.c[name].label(f"account_{name}") for name in _WINDOW_COLUMNS]
+    windows = [account_limits.c[name].label(f"account_{name}") for name in (*WINDOW_COLUMNS, *OWN_WINDOW_COLUMNS)]
     wanted = select(*columns, *others, *windows, _profiles.c.rules).select_from(joined)
     return cast("Select[tuple[object, ...]]", wanted)
 
@@ -127,7 +156,9 @@ def _stored_key(row: RowMapping) -> StoredKey:
         updated_at_ns=row["updated_at_ns"],
         disabled_at_ns=row["disabled_at_ns"],
         routing_profile_id=row["routing_profile_id"],
-        account_spend=SpendLimits(*(row[f"account_{name}"] for name in _WINDOW_COLUMNS)),
+        account_spend=_account_limits(
+            [row[f"account_{name}"] for name in (*WINDOW_COLUMNS, *OWN_WINDOW_COLUMNS)]
+        ).both,
         paused_at_ns=row["paused_at_ns"],
         resumed_at_ns=row["resumed_at_ns"],
         routing=None if row["rules"] is None else RoutingRules.from_json(row["rules"]),
@@ -144,5 +175,5 @@ def _limits(row: RowMapping) -> KeyLimits:
         expires_at_ns=row["expires_at_ns"],
         tokens_per_minute=row["tokens_per_minute"],
         networks=None if row["networks"] is None else tuple(json.loads(row["networks"])),
-        **{name: row[name] for name in _WINDOW_COLUMNS},
+        **{name: row[name] for name in WINDOW_COLUMNS},
     )

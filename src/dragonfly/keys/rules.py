@@ -61,6 +61,10 @@ class SpendLimits(NamedTuple):
     def is_valid(self) -> bool:
         return all(_lies_in(value, SPEND_LIMIT_NUSD_MAX) for value in self)
 
+    def and_within(self, others: "SpendLimits") -> "SpendLimits":
+        """What holds when both do: of each, the lower one."""
+        return SpendLimits(*(_lower(one, other) for one, other in zip(self, others, strict=True)))
+
 
 NO_SPEND_LIMITS = SpendLimits()
 
@@ -119,6 +123,10 @@ def is_name(text: str) -> bool:
 def is_key_group(text: str) -> bool:
     """A label that groups usage; empty: none."""
     return not text or _KEY_GROUP.fullmatch(text) is not None
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)
 
 
 def _lies_in(value: int | None, most: int) -> bool:

@@ -109,6 +109,9 @@ account_limits = Table(
     Column("spend_weekly_nusd", BIG),
     Column("spend_monthly_nusd", BIG),
     Column("updated_at_ns", BIG, nullable=False),
+    Column("own_spend_daily_nusd", BIG),
+    Column("own_spend_weekly_nusd", BIG),
+    Column("own_spend_monthly_nusd", BIG),
     sqlite_strict=True,
     sqlite_with_rowid=False,
     info={
@@ -121,10 +124,13 @@ account_limits = Table(
             "spend_weekly_nusd": "In a week of UTC, from Monday",
             "spend_monthly_nusd": "In a month of UTC",
             "updated_at_ns": "When it was last changed",
+            "own_spend_daily_nusd": "The same, as the owner wants it",
+            "own_spend_weekly_nusd": "The same, as the owner wants it",
+            "own_spend_monthly_nusd": "The same, as the owner wants it",
         },
     },
 )
-"""NULL: no limit."""
+"""NULL: no limit. The first three are the operator's; of both, the lower one holds."""
 
 management_keys = Table(
     "management_keys",

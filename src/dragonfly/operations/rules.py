@@ -18,6 +18,7 @@ class AuditAction(enum.Enum):
     CREDIT_GRANT = "credit.grant"
     ACCOUNT_FREEZE = "account.freeze"
     ACCOUNT_UNFREEZE = "account.unfreeze"
+    ACCOUNT_LIMIT = "account.limit"
     ACCOUNT_READ = "account.read"
     ACCOUNT_SEARCH = "account.search"
     KEY_READ = "key.read"
