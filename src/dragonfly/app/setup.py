@@ -117,14 +117,15 @@ def open_database(settings: Settings) -> Engine:
 
 
 def database_file(settings: Settings) -> Path:
-    """The SQLite file that the settings point to; SettingsInvalid when they point to a server."""
-    if not settings.database_url:
-        settings.data_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        return settings.data_dir / DATABASE_FILE
-    path = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
-    if not path:
-        raise SettingsInvalid(("database_url: is no SQLite file; restore a server's database with its own tools.",))
-    return Path(path)
+    """The SQLite file that the settings point to."""
+    path = make_url(settings.database_url).database if settings.database_url else None
+    return Path(path) if path else data_folder(settings) / DATABASE_FILE
+
+
+def data_folder(settings: Settings) -> Path:
+    """The data directory, made when it is missing."""
+    settings.data_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    return settings.data_dir
 
 
 def open_store(settings: Settings) -> Engine:

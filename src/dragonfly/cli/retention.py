@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dragonfly.app.setup import database_file
+from dragonfly.app.setup import data_folder, database_file, is_sqlite, open_database
 from dragonfly.cli.opening import ConfigFile, opened
 from dragonfly.cli.output import AsJson, show_json, show_line
 from dragonfly.core.clock import SystemClock
-from dragonfly.privacy.backups import expire_backups, make_backup, restore_backup
+from dragonfly.privacy.backups import expire_backups, make_backup, restore_backup, restore_to_server
 from dragonfly.privacy.retention import run_retention
 from dragonfly.settings import Settings, load_settings
 
@@ -68,9 +68,9 @@ def backup(
     folder: Annotated[Path | None, typer.Option(help="Default: backups in data_dir", file_okay=False)] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a consistent copy of the SQLite database.
+    """Write a consistent copy of the database.
 
-    The gateway may go on running. Prints the copy's path.
+    The gateway may go on running. Prints the copy's path: an SQLite file, also of a PostgreSQL database.
 
     The copy may be kept for privacy.backup_days; rows that would outlive their time in it are left out, and copies in
     the default folder are deleted when their days are over.
@@ -90,7 +90,8 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A file that `dragonfly backup` wrote", exists=True, dir_okay=False)],
     config: ConfigFile = None,
 ) -> None:
-    """Put a backup in the place of the SQLite database. Stop the gateway and move the old database away first.
+    """Put a backup in the place of the database. Stop the gateway first, and move the old SQLite file away, or make
+    database_url point to an empty PostgreSQL database.
 
     Retention runs before anything can be served. Prove the books afterwards: dragonfly ledger verify.
 
@@ -99,5 +100,13 @@ def restore(
       dragonfly restore data/backups/dragonfly-20261123T120000Z.db
     """
     settings = load_settings(os.environ, config)
-    restore_backup(file, database_file(settings), now_ns=SystemClock().now_ns())
+    now_ns = SystemClock().now_ns()
+    if is_sqlite(settings):
+        restore_backup(file, database_file(settings), now_ns=now_ns)
+    else:
+        engine = open_database(settings)
+        try:
+            restore_to_server(file, engine, data_folder(settings), now_ns=now_ns)
+        finally:
+            engine.dispose()
     show_line("Restored. Prove the books with: dragonfly ledger verify")

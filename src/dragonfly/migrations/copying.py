@@ -1,4 +1,4 @@
-"""Moves an installation from SQLite to PostgreSQL: every row of every table, proven before it counts.
+"""Moves an installation between SQLite and PostgreSQL: every row of every table, proven before it counts.
 
 All of it happens in one transaction of the target, from the making of its tables to the proof of its books, so that
 a target is either complete and right or still empty. The source is locked against writers meanwhile. Rows go through
@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, Engine, Table, delete, inspect, select
+from sqlalchemy import Connection, Engine, Table, delete, insert, inspect, select
 
 from dragonfly.admission.queries import WorkerBeats, beats_of_workers
 from dragonfly.admission.verify import Report, verify
@@ -66,14 +66,26 @@ def copy_database(
     """
     _require_kinds(source, target)
     beats = _require_silence(source, silence_s)
-    with write(source) as giving, write(target) as taking:
+    with write(source) as giving:
         if beats_of_workers(giving) != beats:
             raise CopyRefused("A gateway was started on the source just now. Stop it, then try again.")
         _require_all_known(giving, tables)
-        _require_empty(taking)
-        allow_long_statements(taking)
+        return fill_empty(giving, target, tables, usage_since_ns=usage_since_ns)
+
+
+def copy_rows(giving: Connection, taking: Connection, tables: Sequence[Table]) -> tuple[TableCopied, ...]:
+    """Copies `tables` from a snapshot into empty ones; CopyRefused when what arrived is not what was sent."""
+    allow_long_statements(giving)
+    allow_long_statements(taking)
+    return tuple(_copy_table(giving, taking, table) for table in tables)
+
+
+def fill_empty(giving: Connection, target: Engine, tables: Sequence[Table], *, usage_since_ns: int) -> Copied:
+    """Makes the schema in an empty database, copies `tables`, proves the books: one transaction. CopyRefused."""
+    with write(target) as taking:
+        require_empty(taking)
         upgrade_in(taking)
-        copied = tuple(_copy_table(giving, taking, table) for table in tables)
+        copied = copy_rows(giving, taking, tables)
         report = verify(taking, usage_since_ns=usage_since_ns)
         if not report.is_clean:
             raise CopyRefused(
@@ -114,7 +126,7 @@ def _require_all_known(giving: Connection, tables: Sequence[Table]) -> None:
         raise CopyRefused(f"The source has tables that are not Dragonfly's: {', '.join(sorted(unknown))}.")
 
 
-def _require_empty(taking: Connection) -> None:
+def require_empty(taking: Connection) -> None:
     if inspect(taking).get_table_names():
         raise CopyRefused("The target is not empty. Make a new database, or drop what is in this one.")
 
@@ -130,6 +142,8 @@ def _copy_table(giving: Connection, taking: Connection, table: Table) -> TableCo
 
 
 def _transfer(giving: Connection, taking: Connection, table: Table) -> _Content:
+    if taking.dialect.name == "sqlite":
+        return _insert(giving, taking, table)
     driver = cast("psycopg.Connection[object]", taking.connection.driver_connection)
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), names)
@@ -138,6 +152,26 @@ def _transfer(giving: Connection, taking: Connection, table: Table) -> _Content:
             return _content(_rows(giving, table), copy.write_row)
     except psycopg.errors.DataError:
         raise CopyRefused(f"A row of the table {table.name} holds what PostgreSQL cannot store.") from None
+
+
+def _insert(giving: Connection, taking: Connection, table: Table) -> _Content:
+    """In batches; SQLite knows no other way."""
+    names = [column.name for column in table.columns]
+    waiting: list[dict[str, object]] = []
+
+    def flush() -> None:
+        if waiting:
+            taking.execute(insert(table), waiting)
+            waiting.clear()
+
+    def write_row(row: Row) -> None:
+        waiting.append(dict(zip(names, row, strict=True)))
+        if len(waiting) >= ROWS_PER_BATCH:
+            flush()
+
+    found = _content(_rows(giving, table), write_row)
+    flush()
+    return found
 
 
 def _rows(connection: Connection, table: Table) -> Iterator[Row]:

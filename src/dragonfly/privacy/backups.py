@@ -1,26 +1,33 @@
 """Backups that keep the promise: a backup holds no row that would outlive its time before the backup itself expires.
 
-A backup is an SQLite file made by `VACUUM INTO` from a running database, without what was deleted. Its name says when
-it was made and so when it ends. Rows that would reach the end of their lifetime within the backup's own are left
-out, so on its last day the oldest usage row in it is as old as the oldest one in the database.
+A backup is an SQLite file, of PostgreSQL too, made while the gateway runs: by `VACUUM INTO`, without what was
+deleted, or by copying every table from one snapshot. Its name says when it was made and so when it ends. Rows that
+would reach the end of their lifetime within the backup's own are left out, so on its last day the oldest usage row in
+it is as old as the oldest one in the database.
 """
 
 import os
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
 
+from dragonfly.admission.proofs import compared_since_ns
 from dragonfly.core.errors import DragonflyError
-from dragonfly.infra.database import open_engine
+from dragonfly.infra.database import open_engine, read, write
 from dragonfly.migrations import upgrade
-from dragonfly.privacy.retention import NS_PER_DAY, run_retention
+from dragonfly.migrations.copying import copy_rows, fill_empty, require_empty
+from dragonfly.privacy.inventory import all_tables
+from dragonfly.privacy.retention import NS_PER_DAY, run_retention, usage_before_ns
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+JOURNALS = ("-wal", "-shm")
 _NAME = re.compile(r"dragonfly-(\d{8}T\d{6}Z)\.db")
 _STAMP = "%Y%m%dT%H%M%SZ"
 
@@ -34,10 +41,8 @@ class BackupRefused(DragonflyError):
 def make_backup(engine: Engine, folder: Path, *, days: int, now_ns: int) -> Path:
     """Writes a backup that may be kept for `days` into `folder` and returns its path.
 
-    BackupRefused for a PostgreSQL database, which has tools of its own, or when the folder cannot be written to.
+    BackupRefused when the folder cannot be written to; DatabaseAway.
     """
-    if engine.dialect.name != "sqlite":
-        raise BackupRefused("This backs up SQLite. For PostgreSQL use pg_dump; docs/operate/backups.md says how.")
     stamp = datetime.fromtimestamp(now_ns / 1e9, UTC).strftime(_STAMP)
     path = folder / f"dragonfly-{stamp}.db"
     try:
@@ -57,11 +62,25 @@ def make_backup(engine: Engine, folder: Path, *, days: int, now_ns: int) -> Path
 
 
 def _copy(engine: Engine, path: Path) -> None:
+    if engine.dialect.name != "sqlite":
+        _copy_server(engine, path)
+        return
     raw = engine.raw_connection()
     try:
         raw.cursor().execute("VACUUM INTO ?", (str(path),))
     finally:
         raw.close()
+
+
+def _copy_server(engine: Engine, path: Path) -> None:
+    """Every table of one snapshot; the server goes on meanwhile."""
+    copy = open_engine(f"sqlite:///{path}")
+    try:
+        upgrade(copy)
+        with read(engine) as giving, write(copy) as taking:
+            copy_rows(giving, taking, all_tables())
+    finally:
+        copy.dispose()
 
 
 def _settle_in_one_file(path: Path, *, now_ns: int) -> None:
@@ -96,12 +115,39 @@ def restore_backup(backup: Path, database: Path, *, now_ns: int) -> None:
     """
     if database.exists():
         raise BackupRefused(f"{database} exists. Stop the gateway and move the file away first.")
-    draft = database.with_name(f".{database.name}.restoring")
-    for leftover in (draft, *(draft.with_name(draft.name + end) for end in ("-wal", "-shm"))):
+    with _draft(backup, database.with_name(f".{database.name}.restoring"), now_ns=now_ns) as draft:
+        for end in JOURNALS:
+            database.with_name(database.name + end).unlink(missing_ok=True)
+        draft.rename(database)
+
+
+def restore_to_server(backup: Path, target: Engine, folder: Path, *, now_ns: int) -> None:
+    """The same into an empty PostgreSQL database: complete and with right books, or still empty.
+
+    `folder` holds a draft meanwhile. BackupRefused, CopyRefused, DatabaseAway.
+    """
+    with read(target) as connection:
+        require_empty(connection)
+    with _draft(backup, folder / ".restoring.db", now_ns=now_ns) as draft:
+        source = open_engine(f"sqlite:///{draft}")
+        try:
+            with read(source) as giving:
+                since_ns = compared_since_ns(now_ns, usage_before_ns(giving))
+                fill_empty(giving, target, all_tables(), usage_since_ns=since_ns)
+        finally:
+            source.dispose()
+
+
+@contextmanager
+def _draft(backup: Path, draft: Path, *, now_ns: int) -> Iterator[Path]:
+    """A checked copy of the backup with this version's schema and without what has lived its time; gone at the end,
+    unless it was moved away."""
+    leftovers = (draft, *(draft.with_name(draft.name + end) for end in JOURNALS))
+    for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     try:
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
         shutil.copyfile(backup, draft)
-        draft.chmod(FILE_MODE)
         _check(draft)
         engine = open_engine(f"sqlite:///{draft}")
         try:
@@ -109,13 +155,12 @@ def restore_backup(backup: Path, database: Path, *, now_ns: int) -> None:
             run_retention(engine, now_ns=now_ns, compact=True)
         finally:
             engine.dispose()
-        for end in ("-wal", "-shm"):
-            database.with_name(database.name + end).unlink(missing_ok=True)
-        draft.rename(database)
+        yield draft
     except OSError as failure:
         raise BackupRefused(f"{backup}: cannot be restored ({failure.strerror}).") from None
     finally:
-        draft.unlink(missing_ok=True)
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
 
 
 def _check(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -35,6 +36,13 @@ def _archive(word: str) -> bytes:
     return packed.getvalue()
 
 
+def _zip(word: str) -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("file.csv", word)
+    return packed.getvalue()
+
+
 def _numbered(word: str) -> str:
     return "".join(f"\\u{ord(letter):04x}" for letter in word)
 
@@ -58,6 +66,7 @@ CONTENTS: dict[str, Writer] = {
     "gzip in gzip": lambda word: gzip.compress(gzip.compress(word.encode())),
     "cut gzip": lambda word: gzip.compress(word.encode() + os.urandom(2_000))[:-600],
     "archive": _archive,
+    "ZIP": _zip,
     "between two windows": lambda word: bytes(WINDOW_BYTES - LETTERS // 2) + word.encode(),
 }
 

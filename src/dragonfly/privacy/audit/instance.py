@@ -99,6 +99,7 @@ class Instance:
         self.poor_key = ""
         """Of an account without credit."""
         self.revoked_key = ""
+        self.account_id = ""
 
     @property
     def data(self) -> Path:
@@ -121,7 +122,7 @@ class Instance:
             (self.wishes.folder / name).mkdir()
         self.configure("off")
         await self.command("migrate")
-        rich = (await self.command("account", "create", "Audit")).strip()
+        self.account_id = rich = (await self.command("account", "create", "Audit")).strip()
         poor = (await self.command("account", "create", "Without credit")).strip()
         await self.command("credit", "grant", rich, "1000")
         unlimited = ("--requests-per-minute", "0")

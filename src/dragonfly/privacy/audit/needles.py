@@ -1,7 +1,7 @@
 """What is looked for: a word in every form in which software keeps text, also inside compressed data.
 
 Forms: as it is and reversed, upper and lower case, UTF-16, base64 and base64url at each of the three offsets, hex,
-percent and JSON escapes, pieces of eight characters; all of these again inside whatever gzip or zlib can open.
+percent and JSON escapes, pieces of eight characters; all of these again inside whatever gzip, zlib or ZIP can open.
 """
 
 import base64
@@ -21,6 +21,10 @@ _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _PROBE = 64
 _EITHER = 47
 """zlib's way to say: gzip or zlib, whatever the header says."""
+_BARE = -15
+"""zlib's way to say: without a header."""
+_ZIP = b"PK\x03\x04"
+_ZIP_HEAD = 30
 _DEPTH_MAX = 2
 
 
@@ -92,18 +96,18 @@ def _base64(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[bytes]:
 
 
 def unpacked(data: bytes) -> Iterator[bytes]:
-    """What every gzip or zlib stream in `data` holds, as far as it can be opened; cut streams too."""
-    for start in _beginnings(data):
+    """What every gzip, zlib or ZIP stream in `data` holds, as far as it can be opened; cut streams too."""
+    for start, bits in _beginnings(data):
         try:
-            zlib.decompressobj(wbits=_EITHER).decompress(data[start : start + _PROBE], _PROBE)
+            zlib.decompressobj(wbits=bits).decompress(data[start : start + _PROBE], _PROBE)
         except zlib.error:
             continue  # by far the most: two bytes that look like a beginning
-        yield _inflated(memoryview(data)[start:])
+        yield _inflated(memoryview(data)[start:], bits)
 
 
-def _inflated(packed: memoryview) -> bytes:
+def _inflated(packed: memoryview, bits: int) -> bytes:
     """As much as comes out before an error; the error itself is expected, as most streams are cut by a window."""
-    opener = zlib.decompressobj(wbits=_EITHER)
+    opener = zlib.decompressobj(wbits=bits)
     parts = []
     size = 0
     try:
@@ -118,11 +122,17 @@ def _inflated(packed: memoryview) -> bytes:
     return b"".join(parts)
 
 
-def _beginnings(data: bytes) -> Iterator[int]:
+def _beginnings(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where compressed data may begin, and what zlib calls their kind."""
     left = STREAMS_MAX
-    for magic in (_GZIP, *_ZLIB):
+    for magic in (_GZIP, *_ZLIB, _ZIP):
         start = data.find(magic)
         while start >= 0 and left:
             left -= 1
-            yield start
+            yield (start + _zip_head(data[start : start + _ZIP_HEAD]), _BARE) if magic == _ZIP else (start, _EITHER)
             start = data.find(magic, start + 1)
+
+
+def _zip_head(head: bytes) -> int:
+    """How long the head of a file in a ZIP is, with the file's name (APPNOTE.TXT, 4.3.7)."""
+    return _ZIP_HEAD + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")

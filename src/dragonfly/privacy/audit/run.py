@@ -124,6 +124,8 @@ async def _drive(drive: Drive, pages: dict[str, bytes]) -> None:
         _search_folder(search, instance)
     async with instance.serving(lockdown="available"):
         await drive.ends(Client.ABORTED, signal.SIGABRT)
+    await instance.command("backup")
+    await instance.command("privacy", "export", instance.account_id, "export.zip")
 
 
 def _pages(instance: Instance) -> dict[str, bytes]:
