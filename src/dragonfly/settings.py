@@ -47,6 +47,9 @@ class ServerSettings(Section):
     proxies: tuple[str, ...] = Field((), description="Networks of own proxies; their X-Forwarded-For is believed")
     cdn: tuple[str, ...] = Field((), description="Networks of a CDN; its CF-Connecting-IP is believed")
     shutdown_s: PositiveSeconds = Field(30.0, description="How long running answers may finish on SIGTERM")
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Whoever sends it as bearer reads /metrics; empty: there is none"
+    )
 
 
 class LimitSettings(Section):

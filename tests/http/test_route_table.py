@@ -1,8 +1,10 @@
 """Every route, who may use it, and that nobody else can. A route that is not in the table fails."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import Engine
 
@@ -231,6 +233,10 @@ async def office(tmp_path: Path) -> AsyncIterator[WholeOffice]:
 
 
 async def status_of(office: WholeOffice, who: str, route: Route) -> int:
+    return (await answer_of(office, who, route)).status_code
+
+
+async def answer_of(office: WholeOffice, who: str, route: Route) -> httpx.Response:
     path = route.path
     more = ("topup_id", "refund_id", "cause", "event_id", "batch_id", "month")
     for name in (
@@ -248,7 +254,7 @@ async def status_of(office: WholeOffice, who: str, route: Route) -> int:
     assert "{" not in path, "a parameter of a path that this test does not know"
     body = None if route.method in ("GET", "DELETE") else {}
     async with office.client(**_proof(who)) as client:
-        return (await client.request(route.method, path, json=body)).status_code
+        return await client.request(route.method, path, json=body)
 
 
 def _proof(who: str) -> dict[str, str]:
@@ -265,6 +271,21 @@ async def test_every_route_is_in_the_table_and_none_is_left_over(office: WholeOf
         for method in operations
     }
     assert described == ALL, "and all of it is described"
+
+
+ASSET = re.compile(r"/(assets|static)/")
+TRICKS = ("/api/me/a.css", "/api/me;a.js", "/api/me%2fa.png", "//api/me", "/api/me/..%2fassets", "/assets/none.css")
+"""Paths with which a CDN could be made to take a private answer for a file."""
+
+
+@pytest.mark.parametrize("who", ["nobody", "alice", "charlie"])
+async def test_no_cache_may_keep_an_answer_of_any_route_and_none_sets_a_cookie(office: WholeOffice, who: str) -> None:
+    routes = sorted(route for route in office.routes if not ASSET.match(route.path))
+    assert len(routes) > len(ALL)
+    for route in [*routes, *(Route("GET", path) for path in TRICKS)]:
+        got = await answer_of(office, who, route)
+        assert "no-store" in got.headers["cache-control"], route
+        assert "set-cookie" not in got.headers, route
 
 
 async def test_strangers_are_sent_away_from_all_that_needs_a_session(office: WholeOffice) -> None:

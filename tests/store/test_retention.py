@@ -1,6 +1,9 @@
 """Usage rows live 90 days; the books stay right without them."""
 
-from sqlalchemy import Engine, func, inspect, select
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, LargeBinary, Table, Text, func, inspect, select
 
 from dragonfly.admission.account_statement import parse_month, statement_of
 from dragonfly.admission.verify import verify
@@ -8,12 +11,12 @@ from dragonfly.core.tokens import TokenUsage
 from dragonfly.infra.database import open_engine, read, write
 from dragonfly.ledger.closing import close_old_groups
 from dragonfly.ledger.tables import entries, entry_groups
-from dragonfly.privacy.retention import expiring_tables, oldest_usage_ns, run_retention, usage_before_ns
+from dragonfly.privacy.retention import Expiring, expiring_tables, oldest_usage_ns, run_retention, usage_before_ns
 from dragonfly.usage.actions import RETENTION_DAYS, forget_old_usage
 from dragonfly.usage.partitions import DAYS_AHEAD, is_partition, make_days
 from dragonfly.usage.queries import NS_PER_DAY
 from dragonfly.usage.tables import usage, usage_days
-from tests.factories import START_NS, MovableClock, make_customer
+from tests.factories import START_NS, MovableClock, make_customer, make_database
 from tests.store.desk import running_desk
 
 DAY_S = NS_PER_DAY / 1e9
@@ -183,3 +186,37 @@ def test_a_run_with_nothing_to_do_deletes_nothing_and_may_be_repeated(engine: En
     make_customer(engine)
     for compact in (False, True):
         assert run_retention(engine, now_ns=clock.now_ns(), compact=compact).deleted == {}
+
+
+BY_A_COLUMN = [one for one in expiring_tables() if one.table.name not in ("usage", "usage_days")]
+"""Those two have tests of their own above."""
+
+
+def row_of(table: Table, since: str, value: int, mark: int) -> dict[str, object]:
+    """Something in every column that needs it; what rows mean is not the matter here."""
+    row: dict[str, object] = {}
+    for column in table.columns:
+        if isinstance(column.type, LargeBinary):
+            row[column.name] = bytes([mark]) * 32
+        else:
+            row[column.name] = str(mark) if isinstance(column.type, Text) else mark
+    return {**row, since: value}
+
+
+@pytest.mark.parametrize("one", BY_A_COLUMN, ids=lambda one: str(one.table.name))
+def test_each_lifetime_ends_to_the_nanosecond(one: Expiring, tmp_path: Path) -> None:
+    engine = make_database(tmp_path)
+    table, since = one.table, one.entry.since
+    young = one.cutoff(START_NS)
+    with engine.connect() as connection:
+        raw = connection.connection.cursor()
+        for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON"):
+            raw.execute(f"PRAGMA {pragma}")
+        for mark, value in ((1, young - 1), (2, young)):
+            connection.execute(table.insert(), row_of(table, since, value, mark))
+        connection.commit()
+        connection.detach()
+    assert run_retention(engine, now_ns=START_NS).deleted == {table.name: 1}
+    with read(engine) as connection:
+        assert [row[0] for row in connection.execute(select(table.c[since]))] == [young]
+    engine.dispose()

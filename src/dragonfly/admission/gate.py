@@ -5,7 +5,7 @@ database (an unknown key, a purse that is short) goes through `key` and `admit_w
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -89,6 +89,10 @@ class Gate:
         self.estimates = Estimates()
         self.grants_open = 0
         """Granted and not settled yet."""
+
+    def count_with(self, counted: Callable[[Sequence[Settled]], None]) -> None:
+        """Before the start: `counted` is told of every batch that is settled, in the writer's thread."""
+        self._writer.counted = counted
 
     @property
     def unsettled(self) -> int:

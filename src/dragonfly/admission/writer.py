@@ -119,6 +119,8 @@ class MoneyWriter:
         self._backoff_s = 0.0
         self._last_rows = 0
         self._jobs_waiting = 0
+        self.counted: Callable[[Sequence[Settled]], None] | None = None
+        """Told of every batch that is done, in the writer's thread."""
         self.unsettled = 0
         """Settlements that are not durable yet."""
         self.refused = 0
@@ -267,6 +269,8 @@ class MoneyWriter:
                 waiting.popleft()
             self._last_rows = len(batch)
             self._tell(self._durable, batch)
+            if self.counted is not None:
+                self.counted(batch)
 
     def _collect(self, waiting: deque[Settled], jobs: list[_Job[object]], *, is_last: bool) -> bool:
         """Takes everything from the queue, waiting for something when there is nothing to do; True after _Stop."""

@@ -20,6 +20,7 @@ from dragonfly.api.key import key_reader
 from dragonfly.api.models import ChannelFigures, ModelPages
 from dragonfly.api.stop import stop_action
 from dragonfly.app.mail import mail_jobs, mail_routers, open_post_office
+from dragonfly.app.metrics import metrics_parts
 from dragonfly.app.payments import payment_parts
 from dragonfly.app.people import people_parts
 from dragonfly.app.rights import rights_parts, rights_tools
@@ -120,13 +121,13 @@ def run(
     """Builds on a fresh event loop and serves on `bound` until a signal."""
 
     async def main() -> None:
-        served = build(configured, engine, log, clock)
+        served = build(configured, engine, log, clock, worker=post.number if post is not None else 0)
         await serve(served, bound, configured.settings.server, log, started, post)
 
     run_on_uvloop(log, main)
 
 
-def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -> Served:
+def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock, *, worker: int = 0) -> Served:
     """Every part of the process, none started. Call on the event loop that will serve."""
     settings, catalog = configured.settings, configured.catalog
     log.write(ON_OFFER, models=len(catalog.names()), providers=len(catalog.providers()), notes=len(catalog.notes))
@@ -165,9 +166,10 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock) -
     tools = rights_tools(settings, peppers, ids)
     rights = rights_parts(desk, tools, people.identity.moderate, log)
     work = (*recurring.values(), pause_job(gate, engine, threads), *forgetful, *posted, *payments.jobs, *rights.jobs)
-    jobs = Recurring(work, log)
+    metered, measuring = metrics_parts(settings.server.metrics_token, gateway, gate, pool, clock=clock, worker=worker)
+    jobs = Recurring((*work, *measuring), log)
     mailing = mail_routers(settings, desk, office, people.identity, tools)
-    routers = (*mailing, site_routes(configured, desk, peppers), *payments.routers, *rights.routers)
+    routers = (*mailing, site_routes(configured, desk, peppers), *payments.routers, *rights.routers, *metered)
 
     async def database() -> bool:
         return pulse.is_steady and await threads.run(is_at_head, engine)

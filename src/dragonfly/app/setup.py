@@ -29,6 +29,7 @@ PEPPER_FILE = "key-pepper"
 PEPPER_BYTES = 32
 DIRECTORY_MODE = 0o700
 SECRET_MODE = 0o600
+METRICS_TOKEN_LENGTH_MIN = 16
 
 
 class SchemaOutdated(DragonflyError):
@@ -85,6 +86,9 @@ def _contradictions(settings: Settings) -> list[str]:
     pepper = settings.key_pepper.get_secret_value()
     if pepper and len(pepper.encode()) < PEPPER_BYTES_MIN:
         problems.append(f"key_pepper: needs {PEPPER_BYTES_MIN} bytes or more.")
+    token = settings.server.metrics_token.get_secret_value()
+    if token and (len(token) < METRICS_TOKEN_LENGTH_MIN or not token.isascii()):
+        problems.append(f"server.metrics_token: needs {METRICS_TOKEN_LENGTH_MIN} ASCII characters or more.")
     if settings.limits.body_bytes_open_max < settings.limits.body_bytes_max:
         problems.append("limits.body_bytes_open_max: needs at least limits.body_bytes_max.")
     if settings.admission.heartbeat_dead_s < 3 * settings.admission.heartbeat_s:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dragonfly.privacy.inventory import Entry, TableEntry, described_tables
-from dragonfly.privacy.outside import SERVICES, Host, log_entries, mail_entries, provider_hosts
+from dragonfly.privacy.outside import SERVICES, Host, log_entries, mail_entries, metric_entries, provider_hosts
 
 HEAD = """\
 # Data map
@@ -25,6 +25,7 @@ def data_map() -> str:
     parts = [HEAD, "## Database\n"]
     parts += [_table(described) for described in described_tables()]
     parts += ["## Log lines\n", LOGS, _rows(log_entries())]
+    parts += ["## Metrics\n", METRICS, _rows(metric_entries(), "Label")]
     parts += ["## Mails\n", MAILS, _rows(mail_entries(), "Mail")]
     parts += ["## Hosts\n", HOSTS, _hosts((*SERVICES, *provider_hosts()))]
     return "\n".join(parts).rstrip("\n") + "\n"
@@ -33,6 +34,9 @@ def data_map() -> str:
 LOGS = """\
 JSON lines on standard error; each is a declared event whose fields are numbers, truth values or names
 ([logs](operate/logs.md)). They hold no address, no header, no text of a request, an answer or an exception.
+"""
+METRICS = """\
+Numbers on `/metrics`, when the operator sets a token ([metrics](operate/metrics.md)). These are all their labels.
 """
 MAILS = """\
 Every mail is one of these kinds, and holds only the values that its kind names.

@@ -7,6 +7,7 @@ from dragonfly.catalog.builtin import load_builtin
 from dragonfly.mail.kinds import RULES, MailKind
 from dragonfly.privacy.inventory import BASES, Category, Entry
 
+METRIC_LIFETIME = "while the process lives; as long as the operator keeps what was read"
 LOG_LIFETIME = "as long as the operator keeps the log"
 
 
@@ -68,6 +69,19 @@ LOG_FIELDS: dict[str, Said] = {
     "workers": Said("How many serve"),
 }
 """Every field of every event. Category USAGE where it leads to one customer's request, ACCOUNT to a person."""
+
+
+METRIC_LABELS: dict[str, Said] = {
+    "code": Said("The code of an error"),
+    "kind": Said("Which tokens: prompt, completion, cached"),
+    "le": Said("The upper bound of a step of a histogram, in seconds"),
+    "model": Said("Which model answered, a public id of the catalogue"),
+    "outcome": Said("How requests ended, from a closed list"),
+    "provider": Said("Which provider answered"),
+    "version": Said("Which version serves"),
+    "worker": Said("Which process of this machine"),
+}
+"""Every label of /metrics. None leads to a person, an account, a key or a request."""
 
 
 class Host(NamedTuple):
@@ -140,6 +154,14 @@ def log_entries() -> tuple[Entry, ...]:
     return tuple(
         Entry(name, said.purpose, said.category, LOG_LIFETIME, BASES[said.category])
         for name, said in sorted(LOG_FIELDS.items())
+    )
+
+
+def metric_entries() -> tuple[Entry, ...]:
+    """The labels of metrics as entries of the inventory."""
+    return tuple(
+        Entry(name, said.purpose, said.category, METRIC_LIFETIME, BASES[said.category])
+        for name, said in sorted(METRIC_LABELS.items())
     )
 
 

@@ -22,10 +22,12 @@ COMMAND_S_MAX = 60.0
 LOOK_EVERY_S = 0.02
 PROGRAM = (sys.executable, "-m", "dragonfly")
 
+METRICS_TOKEN = "a-token-of-the-audit"
 _HEAD = """\
 [server]
 port = 0
 shutdown_s = 1
+metrics_token = "{metrics_token}"
 [limits]
 client_stall_s = 2
 [upstream]
@@ -143,7 +145,9 @@ class Instance:
             )
             for ending in Ending
         ]
-        (wishes.folder / "dragonfly.toml").write_text(_HEAD.format(lockdown=lockdown) + "".join(ways))
+        (wishes.folder / "dragonfly.toml").write_text(
+            _HEAD.format(lockdown=lockdown, metrics_token=METRICS_TOKEN) + "".join(ways)
+        )
 
     async def command(self, *arguments: str) -> str:
         """Runs one command to its end; its output. AuditFailed when it is refused."""

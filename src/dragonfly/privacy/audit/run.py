@@ -16,7 +16,7 @@ import dragonfly
 from dragonfly.core.secrets import KEY_CHECKSUM_LENGTH, KEY_ID_LENGTH, KEY_PREFIX
 from dragonfly.infra.database import open_engine, read
 from dragonfly.privacy.audit.decoys import missed_decoys
-from dragonfly.privacy.audit.instance import PROGRAM, Instance, Wishes
+from dragonfly.privacy.audit.instance import METRICS_TOKEN, PROGRAM, Instance, Wishes
 from dragonfly.privacy.audit.matrix import Canaries, Client, Drive, Driven, exchange
 from dragonfly.privacy.audit.needles import needles_for
 from dragonfly.privacy.audit.places import Search, new_files
@@ -34,6 +34,7 @@ SHARED_FOLDERS = (
 )
 ROWS_PAGE = 5_000
 SECRET_PART = slice(len(KEY_PREFIX) + KEY_ID_LENGTH, -KEY_CHECKSUM_LENGTH)
+METRICS = "/metrics"
 PAGES = (
     "/v1/key",
     "/v1/credits",
@@ -41,12 +42,12 @@ PAGES = (
     "/healthz",
     "/readyz",
     "/openapi.json",
-    "/metrics",
+    METRICS,
     "/privacy",
     "/privacy/status",
     "/stats",
 )
-OPTIONAL_PAGES = frozenset({"/metrics", "/openapi.json"})
+OPTIONAL_PAGES = frozenset({METRICS, "/openapi.json"})
 """Missing where they are switched off."""
 
 
@@ -130,7 +131,8 @@ async def _drive(drive: Drive, pages: dict[str, bytes]) -> None:
 
 def _pages(instance: Instance) -> dict[str, bytes]:
     ask = Ask("", "", instance.key, "127.0.0.1")
-    return {page: head(ask, target=page, method="GET") for page in PAGES}
+    keys = {METRICS: METRICS_TOKEN}
+    return {page: head(ask, target=page, method="GET", key=keys.get(page, "")) for page in PAGES}
 
 
 def _search_folder(search: Search, instance: Instance) -> None:
