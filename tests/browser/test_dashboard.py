@@ -19,6 +19,7 @@ async def settled(page: Page) -> None:
     await expect(page.locator("#main[aria-busy]")).to_have_count(0)
 
 
+@pytest.mark.proof("access")
 async def test_alice_creates_a_key_uses_it_pays_and_sees_her_receipt(person: Person) -> None:
     page, house = person.page, person.house
     await person.joins("alice.payer@example.com")

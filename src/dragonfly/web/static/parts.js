@@ -68,7 +68,12 @@ export function pagedList(place, path, draw, nothing) {
       fill(place, found.length ? draw(found) : h("p", { class: "note" }, nothing),
         cursor && h("p", { class: "actions" }, button(word("script.more"), place, more)));
     }
-    await more();
+    try {
+      await more();
+    } catch (error) {
+      fill(place); // what went wrong is told elsewhere; nothing is on its way any more
+      throw error;
+    }
   };
 }
 
