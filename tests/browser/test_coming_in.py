@@ -47,6 +47,43 @@ async def test_a_link_that_was_used_offers_another_one(person: Person) -> None:
     await person.sees("If there is anything to verify, another link is on its way.")
 
 
+async def test_a_link_in_another_browser_wants_the_password(person: Person) -> None:
+    email = "henry@example.com"
+    await person.goes("/sign-up")
+    await person.types(email=email, password=PASSWORD)
+    for box in ("adult", "consent"):
+        await person.page.locator(f"[name={box}]").check()
+    await person.presses("Create account")
+    await person.sees(f"We sent a link to {email}.")
+    link = await person.house.link_mailed_to(email, "/verify-email")
+    async with Person.arrives(person.house, person.browser) as elsewhere:
+        await elsewhere.page.goto(link)
+        await elsewhere.sees("You opened this link in another browser")
+        await elsewhere.types(password="not the right passphrase")
+        await elsewhere.presses("Verify")
+        await expect(
+            elsewhere.page.get_by_role("alert").filter(has_text="The password is not right.")
+        ).to_be_visible()
+        await elsewhere.types(password=PASSWORD)
+        await elsewhere.presses("Verify")
+        await elsewhere.sees("Your address is verified.")
+        await elsewhere.check()
+
+
+async def test_another_address_is_confirmed_by_its_link(person: Person) -> None:
+    await person.joins("ida@example.com")
+    await person.goes("/dashboard/settings")
+    await expect(person.page.locator("#email-now")).to_have_text("ida@example.com")
+    await person.types(email="ida.new@example.com")
+    await person.page.locator("#email-form [type=submit]").click()
+    await person.sees("A link went to ida.new@example.com")
+    await person.page.goto(await person.house.link_mailed_to("ida.new@example.com", "/confirm-email"))
+    await person.presses("Confirm")
+    await person.sees("From now on you sign in with your new address.")
+    await person.goes("/dashboard/settings")
+    await expect(person.page.locator("#email-now")).to_have_text("ida.new@example.com")
+
+
 async def test_a_password_that_is_easy_to_guess_is_refused_in_words(person: Person) -> None:
     await person.goes("/sign-up")
     await person.types(email="charlie@example.com", password="aaaaaaaaaaaa")
