@@ -38,7 +38,7 @@ from dragonfly.payments.queries import topup_by_id
 from dragonfly.payments.simulated import SimulatedStripe
 from dragonfly.payments.topups import TopupWish, begin_topup
 from dragonfly.providers.simulated import MODEL, SimulatedUpstream
-from dragonfly.settings import PaymentSettings, ServerSettings, Settings
+from dragonfly.settings import AccountSettings, PaymentSettings, ServerSettings, Settings
 
 HOST = "127.0.0.1"
 PORT_DEFAULT = "8080"
@@ -46,6 +46,8 @@ CREDIT_NUSD = from_usd("5")
 TOPUP_USD = "10"
 EMAIL = "demo@example.com"
 PASSWORD_BYTES = 6
+TRIALS_MAX = 1_000
+"""Everybody who registers comes from this machine."""
 PAGE_OPEN_S = 23 * 3_600
 PUBLIC_MODEL = "simulated/chat"
 SHUTDOWN_S = 4.0
@@ -127,6 +129,7 @@ def demo_settings(folder: Path, address: str, stripe: SimulatedStripe) -> Settin
     return Settings(
         data_dir=folder,
         server=ServerSettings(shutdown_s=SHUTDOWN_S, public_url=f"http://{address}"),
+        accounts=AccountSettings(trial_network_day_max=TRIALS_MAX),
         payments=PaymentSettings(
             stripe_secret_key=SecretStr(stripe.api_key),
             stripe_webhook_secret=SecretStr(stripe.webhook_secret),
