@@ -183,7 +183,7 @@ class Site:
     def link_to(self, address: str) -> str:
         """The token in the newest mail with a link to that address."""
         links = [mail["link"] for mail in self.mails(address) if "#token=" in mail.get("link", "")]
-        return str(links[-1].partition("#token=")[2])
+        return self.tools.seal.finished(links[-1]).partition("#token=")[2]
 
     def account_of(self, address: str) -> Any:
         """The rows of a person: account and person joined."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, select
 
 from dragonfly.core.clock import Clock
+from dragonfly.core.credentials import Seal
 from dragonfly.core.ids import AccountId, IdSource
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.database import DatabaseThreads, read, write
@@ -26,7 +27,8 @@ from tests.factories import START_NS
 from tests.fakes.resend import API_KEY
 
 SITE = Site("Dragonfly", "https://dragonfly.example")
-SEALS = Seals(b"a secret for tests, thirty-two bytes or more")
+SECRET = b"a secret for tests, thirty-two bytes or more"
+SEALS, SEAL = Seals(SECRET), Seal({1: SECRET})
 LINK = "https://dragonfly.example/verify#token=abc"
 
 
@@ -45,7 +47,7 @@ class Postroom:
         self.stream = io.BytesIO()
         log = EventLog(self.stream, clock, strict=True)
         self.threads = DatabaseThreads()
-        office = PostOffice(Press(SITE), SEALS, transport)
+        office = PostOffice(Press(SITE), SEALS, SEAL, transport)
         self.postman = Postman(engine, self.threads, office, clock=clock, log=log, random=lambda: 1.0)
 
     @property

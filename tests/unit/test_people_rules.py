@@ -259,3 +259,21 @@ def test_any_text_is_refused_and_breaks_nothing(text: str) -> None:
 
 def test_a_token_does_not_show_itself() -> None:
     assert "df-" not in f"{SEAL.new_token(TokenKind.ACCESS)!r} {Secret('df-x')}"
+
+
+@pytest.mark.parametrize("kind", TokenKind)
+def test_a_token_that_waits_in_a_row_is_none_until_it_is_finished(kind: TokenKind) -> None:
+    seal = Seal({1: b"1" * 32, 2: b"2" * 32})
+    token = seal.new_token(kind, "0" * HANDLE_LENGTH[kind])
+    link = f"https://dragonfly.example/page#token={seal.unfinished(token)}"
+
+    assert seal.read(kind, link.partition("#token=")[2]) is None
+    assert seal.finished(link) == f"https://dragonfly.example/page#token={token.reveal()}"
+    assert Seal({3: b"3" * 32}).finished(link) == link
+
+
+@pytest.mark.parametrize(
+    "text", ["https://checkout.stripe.com/c/pay/cs_1.2", "", "https://dragonfly.example/a#token=x.1"]
+)
+def test_a_link_without_an_unfinished_token_stays_as_it_is(text: str) -> None:
+    assert Seal({1: b"1" * 32}).finished(text) == text

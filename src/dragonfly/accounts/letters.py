@@ -38,8 +38,12 @@ class Tools:
     """Where the pages are, without a slash at the end."""
 
     def link(self, kind: TokenKind, token: Secret) -> str:
-        """The address that a mail's link leads to."""
+        """Where the token is brought; for somebody who sees it now."""
         return f"{self.site_url}{PAGES[kind]}#token={token.reveal()}"
+
+    def mailed_link(self, kind: TokenKind, token: Secret) -> str:
+        """The same for a mail: who copies the row in which it waits cannot use it. The postman finishes it."""
+        return f"{self.site_url}{PAGES[kind]}#token={self.seal.unfinished(token)}"
 
 
 class Recipient(NamedTuple):
@@ -70,7 +74,7 @@ def send_link(
     }
     mail, values = kinds[kind]
     key = tools.ids.new(f"{mail.value}/", now_ns)
-    _queue(connection, tools, mail, to, {"link": tools.link(kind, token), **values}, key=key, now_ns=now_ns)
+    _queue(connection, tools, mail, to, {"link": tools.mailed_link(kind, token), **values}, key=key, now_ns=now_ns)
 
 
 def tell_account_exists(connection: Connection, tools: Tools, to: Recipient, *, now_ns: int) -> None:

@@ -26,7 +26,7 @@ from dragonfly.app.people import people_parts
 from dragonfly.app.rights import rights_parts, rights_tools
 from dragonfly.app.routes import account_surface
 from dragonfly.app.serve import STOP_STEP_S, Served, Step, bind, run_on_uvloop, serve
-from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, set_up_store
+from dragonfly.app.setup import Configured, is_at_head, open_store, peppers_of, seal_of, set_up_store
 from dragonfly.app.site import site_routes
 from dragonfly.app.supervise import Post, Supervisor
 from dragonfly.app.walls import close_walls
@@ -153,7 +153,7 @@ def build(configured: Configured, engine: Engine, log: EventLog, clock: Clock, *
     recurring["beat"] = pulse.job
     books = book_jobs(engine, threads, clock, log, operator_address=settings.mail.operator_address)
     recurring |= {job.name: job for job in books}
-    office = open_post_office(settings, peppers, sys.stdout)
+    office = open_post_office(settings, peppers, seal_of(settings), sys.stdout)
     postman = Postman(engine, threads, office, clock=clock, log=log, random=random.random)
     forgetful = (
         breaker_job(gate, engine, threads, settings.admission, clock=clock, log=log),

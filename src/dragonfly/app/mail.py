@@ -12,6 +12,7 @@ from dragonfly.api.identity import Identity
 from dragonfly.api.mail import resend_routes, unsubscribe_routes
 from dragonfly.api.preferences import preferences_routes
 from dragonfly.api.support import stranger_routes, ticket_routes
+from dragonfly.core.credentials import Seal
 from dragonfly.core.secrets import Secret
 from dragonfly.infra.logging import EventLog
 from dragonfly.keys.rules import Peppers
@@ -51,13 +52,13 @@ def site_of(settings: Settings) -> Site:
     return Site(settings.mail.from_name, url.rstrip("/"))
 
 
-def open_post_office(settings: Settings, peppers: Peppers, console: TextIO) -> PostOffice:
+def open_post_office(settings: Settings, peppers: Peppers, seal: Seal, console: TextIO) -> PostOffice:
     """Templates, seals and the transport of the settings. SettingsInvalid when `mail.ca_file` is unusable."""
     try:
         transport = open_transport(settings.mail, console)
     except (OSError, ssl.SSLError):
         raise SettingsInvalid(("mail.ca_file: cannot be read as certificates in PEM form.",)) from None
-    return PostOffice(Press(site_of(settings)), seals_of(peppers), transport)
+    return PostOffice(Press(site_of(settings)), seals_of(peppers), seal, transport)
 
 
 def mail_jobs(settings: Settings, desk: Desk, postman: Postman, log: EventLog) -> tuple[Job, ...]:

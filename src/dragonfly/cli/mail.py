@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dragonfly.app.mail import open_post_office, seals_of
-from dragonfly.app.setup import peppers_of
+from dragonfly.app.setup import peppers_of, seal_of
 from dragonfly.cli.opening import ConfigFile, opened
 from dragonfly.cli.output import AsJson, show_json, show_line, show_table
 from dragonfly.core.clock import SystemClock
@@ -46,7 +46,7 @@ def mail_test(
     if not is_mail_address(address):
         raise MailAddressInvalid
     with opened(config) as (settings, _):
-        office = open_post_office(settings, peppers_of(settings), sys.stdout)
+        office = open_post_office(settings, peppers_of(settings), seal_of(settings), sys.stdout)
     now_ns = SystemClock().now_ns()
     values = {"time": _moment(now_ns)}
     written = office.press.write(MailKind.TEST, mail_language(language), values, unsubscribe_link=None)

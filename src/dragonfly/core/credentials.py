@@ -52,6 +52,9 @@ _SHAPES = {
     )
     for kind in TokenKind
 }
+_UNFINISHED = re.compile(
+    rf"(?P<body>df-[a-z]{{2}}-{_ALPHABET}{{{KEY_SECRET_LENGTH},100}})\.(?P<version>[0-9]{{1,4}})\Z", re.ASCII
+)
 
 
 class Token(NamedTuple):
@@ -93,6 +96,18 @@ class Seal:
             if hmac.compare_digest(self._signature(body, version), found["signature"]):
                 return Token(found["handle"], version, self.digest("token", candidate, version))
         return None
+
+    def unfinished(self, token: Secret) -> str:
+        """A new token without its signature, as it may wait in a row until it is sent: `finished` makes it whole, and
+        only we can."""
+        return f"{token.reveal()[:-SIGNATURE_LENGTH]}.{self.current}"
+
+    def finished(self, text: str) -> str:
+        """`text` with the signature of the unfinished token at its end; as it is when there is none."""
+        found = _UNFINISHED.search(text)
+        if found is None or int(found["version"]) not in self._keys:
+            return text
+        return text[: found.start("version") - 1] + self._signature(found["body"], int(found["version"]))
 
     def digest(self, purpose: str, text: str, version: int | None = None) -> bytes:
         """A keyed digest of something that is compared and never read back."""

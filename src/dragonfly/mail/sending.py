@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine
 
 from dragonfly.core.clock import Clock
+from dragonfly.core.credentials import Seal
 from dragonfly.core.ids import IdSource
 from dragonfly.infra.database import DatabaseAway, DatabaseThreads, read, write
 from dragonfly.infra.logging import Event, EventLog, Level, describe
@@ -43,6 +44,8 @@ class PostOffice(NamedTuple):
 
     press: Press
     seals: Seals
+    seal: Seal
+    """Finishes the tokens in links."""
     transport: Transport
 
 
@@ -62,7 +65,7 @@ class Postman:
         """`random` gives numbers from 0 to 1."""
         self._engine = engine
         self._threads = threads
-        self._press, self._seals, self._transport = office
+        self._press, self._seals, self._seal, self._transport = office
         self._clock = clock
         self._log = log
         self._random = random
@@ -153,7 +156,10 @@ class Postman:
             token = self._seals.opt_out_token(mail.account_id, choice)
             link = f"{self._press.site.url}{UNSUBSCRIBE_PATH}?token={token}"
             headers |= {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-        written = self._press.write(mail.kind, mail.language, mail.values, unsubscribe_link=link)
+        values = dict(mail.values)
+        if "link" in values:
+            values["link"] = self._seal.finished(str(values["link"]))
+        written = self._press.write(mail.kind, mail.language, values, unsubscribe_link=link)
         return Message(mail.id, mail.address, *written, headers, mail.created_at_ns)
 
     async def _note_failure(self, mail: Claimed, failed: MailFailed) -> None:

@@ -67,7 +67,7 @@ def tell_decision(connection: Connection, tools: Tools, request: DataRequest, *,
         token = make_link(
             connection, tools.seal, TokenKind.KEEP, Link(request.account_id, None, None, request.id), now_ns=now_ns
         )
-        kind, link = MailKind.DELETION_SCHEDULED, tools.link(TokenKind.KEEP, token)
+        kind, link = MailKind.DELETION_SCHEDULED, tools.mailed_link(TokenKind.KEEP, token)
     _tell(connection, tools, kind, request, {**values, "link": link}, key="approved", now_ns=now_ns)
 
 
