@@ -123,7 +123,7 @@ async def found(planted: Planted) -> set[str]:
     return search.found | planted.seen_running
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [name for name in LEAKS if name != "core"])
 def test_a_planted_leak_is_found(found: set[str], name: str) -> None:
     assert name in found
