@@ -35,6 +35,7 @@ SHARED_FOLDERS = (
 ROWS_PAGE = 5_000
 SECRET_PART = slice(len(KEY_PREFIX) + KEY_ID_LENGTH, -KEY_CHECKSUM_LENGTH)
 METRICS = "/metrics"
+AUDIT_PAGE = "/privacy/audit"
 PAGES = (
     "/v1/key",
     "/v1/credits",
@@ -45,10 +46,15 @@ PAGES = (
     METRICS,
     "/privacy",
     "/privacy/status",
+    AUDIT_PAGE,
     "/stats",
+    "/sign-in",
+    "/sign-up",
+    "/support",
+    "/dashboard",
 )
-OPTIONAL_PAGES = frozenset({METRICS, "/openapi.json"})
-"""Missing where they are switched off."""
+OPTIONAL_PAGES = frozenset({METRICS, "/openapi.json", AUDIT_PAGE})
+"""Missing where they are switched off, or where there has been no audit yet."""
 
 
 @dataclass(frozen=True, slots=True)
